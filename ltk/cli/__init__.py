@@ -1,0 +1,93 @@
+"""The command line: parses, calls, prints. Importing it imports no torch."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import traceback
+from typing import Annotated
+
+import typer
+
+from ltk.cli import _console
+from ltk.cli._devices import claim_error
+from ltk.cli._faults import explain_fault
+from ltk.cli.completions import completions
+from ltk.cli.config import config
+from ltk.cli.convert import convert
+from ltk.cli.data import app as data_app
+from ltk.cli.demo import demo
+from ltk.cli.eval import evaluate
+from ltk.cli.export import export
+from ltk.cli.finetune_classifier import finetune_classifier
+from ltk.cli.predict import predict
+from ltk.cli.report import report
+from ltk.cli.train import train
+from ltk.cli.version import print_version
+from ltk.errors import LtkError
+
+_MORE = "More commands"
+_CONTEXT = {"help_option_names": ["-h", "--help"]}
+
+app = typer.Typer(
+    name="ltk",
+    help="The long-tail kit: train, repair, evaluate and convert image classifiers whose training data is long-tailed.",
+    epilog="Begin with: ltk train glmc --dataset digits   then: ltk eval --split many,medium,few",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    context_settings=_CONTEXT,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", "-V", help="Print versions and exit.", callback=print_version, is_eager=True)
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.", envvar="LTK_DEBUG")] = False,
+) -> None:
+    if debug:
+        os.environ["LTK_DEBUG"] = "1"
+
+
+app.add_typer(data_app, name="data")
+app.command(context_settings=_CONTEXT)(train)
+app.command("finetune-classifier", context_settings=_CONTEXT)(finetune_classifier)
+app.command("eval", context_settings=_CONTEXT)(evaluate)
+app.command(context_settings=_CONTEXT)(convert)
+app.command(context_settings=_CONTEXT, rich_help_panel=_MORE)(report)
+app.command(context_settings=_CONTEXT, rich_help_panel=_MORE)(export)
+app.command(context_settings=_CONTEXT, rich_help_panel=_MORE)(predict)
+app.command(context_settings=_CONTEXT, rich_help_panel=_MORE)(config)
+app.command(context_settings=_CONTEXT, rich_help_panel=_MORE)(demo)
+app.command(context_settings=_CONTEXT, rich_help_panel=_MORE)(completions)
+
+
+def main() -> None:
+    """Run the command line and exit with the code of ``ltk.errors``."""
+    _console.prepare_streams()
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        problem = error if isinstance(error, LtkError) else explain_fault(error) or _describe_bug(error)
+        if not claim_error(problem):
+            _console.print_error(problem)
+        if os.environ.get("LTK_DEBUG"):
+            raise
+        sys.exit(problem.exit_code)
+
+
+def _describe_bug(error: Exception) -> LtkError:
+    """Keep the traceback in a file: the user sees one line."""
+    summary = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="ltk-", suffix=".log", delete=False, encoding="utf-8") as file:
+            file.write("".join(traceback.format_exception(error)))
+    except OSError:
+        return LtkError(f"this is a bug in ltk ({summary})", "Please report it with what --debug prints.")
+    return LtkError(f"this is a bug in ltk ({summary})", f"Please report it with {file.name}")

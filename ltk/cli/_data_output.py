@@ -1,0 +1,174 @@
+"""How the results of ``ltk data`` are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ltk.cli import _console
+from ltk.data.catalogue import get_facts
+from ltk.errors import DataError
+
+if TYPE_CHECKING:
+    from ltk.data.base import Source
+    from ltk.data.duplicates import Finding
+    from ltk.data.pack import PackInfo
+    from ltk.data.prepare import Step
+    from ltk.data.presence import Presence
+    from ltk.data.splits import Manifest
+
+_SHOWN = 10
+_MARKS = {"ok": "ok", "warning": "WARNING", "error": "ERROR"}
+
+
+def show_presence(found: Sequence[Presence], root: Path, *, as_json: bool) -> None:
+    """Show which data sets are here."""
+    if as_json:
+        _console.print_json({"root": str(root), "datasets": [entry.as_dict() for entry in found]})
+        return
+    rows = [
+        (
+            e.name,
+            f"{e.classes:,}",
+            *(f"{e.images.get(s, 0):,}" if s in e.images else "-" for s in _SPLITS),
+            e.state,
+            e.get,
+        )
+        for e in found
+    ]
+    columns = ("name", "classes", "train", "val", "test", "here", "how to get it")
+    footer = "your own images: ltk data stats DIR"
+    _console.print_table(f"data root {root}", columns, rows, footer=footer, left=(0, 5, 6))
+
+
+_SPLITS = ("train", "val", "test")
+
+
+def show_steps(name: str, steps: Sequence[Step]) -> None:
+    """Show what has to be placed where; plain lines, so that addresses can be copied."""
+    for step in steps:
+        _console.print_text(f"{'here' if step.present else 'missing':8} {step.what}")
+        if not step.present:
+            _console.print_text(f"           from      {step.source}")
+            _console.print_text(f"           place at  {step.where}")
+            _console.print_text(f"           must be   {step.check}")
+    _console.print_text(f"licence: {get_facts(name).licence}")
+
+
+def incomplete(name: str, steps: Sequence[Step]) -> DataError:
+    """Return the error that names what is missing."""
+    missing = [step.what for step in steps if not step.present]
+    return DataError(
+        f"{name} is not complete: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing",
+        f"Place them as the table says, then run `ltk data prepare {name}` again.",
+    )
+
+
+def show_source(source: Source) -> None:
+    """Say that a data set is ready."""
+    images = ", ".join(f"{len(split):,} {name}" for name, split in source.splits.items())
+    _console.print_text(f"{source.name} is ready: {source.num_classes:,} classes, {images} images")
+
+
+def show_findings(name: str, findings: Sequence[Finding], write_to: Path | None, *, as_json: bool) -> None:
+    """Show the results of the checks.
+
+    Raises:
+        DataError: some of them are errors.
+    """
+    errors = [finding for finding in findings if finding.level == "error"]
+    if as_json:
+        fields = [{"level": f.level, "text": f.text, "items": list(f.items)} for f in findings]
+        _console.print_json({"name": name, "ok": not errors, "findings": fields})
+    else:
+        for finding in findings:
+            _console.print_text(f"{_MARKS[finding.level]:8} {finding.text}")
+            for item in finding.items[:_SHOWN]:
+                _console.print_text(f"           {_console.printable(item)}")
+            if len(finding.items) > _SHOWN:
+                _console.print_text(f"           ... and {len(finding.items) - _SHOWN:,} more")
+    if write_to:
+        lines = [f"{f.level}\t{f.text}\t{item}" for f in findings for item in f.items if f.level != "ok"]
+        write_to.write_text("".join(line + "\n" for line in lines), encoding="utf-8", errors="surrogateescape")
+    if errors:
+        hint = f"All of them are in {write_to}." if write_to else "Write all of them to a file with --write-bad FILE."
+        raise DataError(f"{name}: {'; '.join(finding.text for finding in errors)}", hint)
+
+
+def show_stats(source: Source, manifest: Manifest, limits: str | None, plot: Path | None, *, as_json: bool) -> None:
+    """Show class counts."""
+    import numpy as np
+
+    from ltk.data.splits import parse_groups
+    from ltk.data.statistics import draw_histogram, gini, plot_counts, summarise_groups
+
+    train_K = np.array(manifest.counts)
+    test_K = np.bincount(source.splits["test"].labels_N, minlength=source.num_classes)
+    groups = parse_groups(limits) if limits else source.groups
+    summaries = summarise_groups(train_K, test_K, groups)
+    figures = {
+        "name": source.name,
+        "images": int(train_K.sum()),
+        "classes": len(train_K),
+        "largest": int(train_K.max()),
+        "smallest": int(train_K.min()),
+        "imbalance": round(float(train_K.max() / max(train_K.min(), 1)), 4),
+        "gini": round(gini(train_K), 4),
+        "fingerprint": manifest.fingerprint,
+    }
+    if plot:
+        plot_counts(train_K.tolist(), test_K.tolist(), groups, plot, _title(source, manifest))
+    if as_json:
+        counts = {"class_names": source.class_names, "train": train_K.tolist(), "test": test_K.tolist()}
+        _console.print_json({**figures, "groups": [vars(s) for s in summaries], **counts})
+        return
+    _console.print_text(
+        f"{_title(source, manifest)}   {figures['images']:,} of {len(source.splits['train']):,} training images   "
+        f"largest {figures['largest']:,} · smallest {figures['smallest']:,} · imbalance {figures['imbalance']:g} · "
+        f"Gini {figures['gini']:.2f}"
+    )
+    histogram = draw_histogram(manifest.counts, source.class_names)
+    _console.print_table("", ("class", "images", ""), histogram, left=(0, 2))
+    rows = [(s.name, s.classes, _span(s.smallest, s.largest), f"{s.train:,}", f"{s.test:,}") for s in summaries]
+    rows.append(("all", len(train_K), _span(train_K.min(), train_K.max()), f"{train_K.sum():,}", f"{test_K.sum():,}"))
+    columns = ("group", "classes", "images per class", "training images", "test images")
+    _console.print_table(f"groups {limits or ','.join(map(str, source.groups))}", columns, rows)
+
+
+def _span(smallest: int | None, largest: int | None) -> str:
+    if smallest is None or largest is None:
+        return "-"
+    return f"{smallest:,}" if smallest == largest else f"{smallest:,}-{largest:,}"
+
+
+def _title(source: Source, manifest: Manifest) -> str:
+    if manifest.imb is None:
+        return source.name
+    return f"{source.name} imb {manifest.imb:g} ({manifest.imb_type}, {manifest.subset} seed {manifest.seed})"
+
+
+def show_manifest(manifest: Manifest, path: Path | None, *, as_json: bool) -> None:
+    """Show what a manifest holds."""
+    sizes = {name: len(own) for name, own in manifest.indices.items()}
+    if as_json:
+        fields = {"fingerprint": manifest.fingerprint, "images": sizes, "counts": list(manifest.counts)}
+        _console.print_json({"name": manifest.dataset, **fields, "file": str(path) if path else None})
+        return
+    for name, images in sizes.items():
+        _console.print_text(f"{name:6} {images:>9,} images")
+    counts = [f"{n:,}" for n in manifest.counts]
+    shown = counts if len(counts) <= 20 else [*counts[:8], "...", *counts[-8:]]
+    _console.print_text(f"counts {' '.join(shown)}")
+    _console.print_text(f"fingerprint {manifest.fingerprint}")
+    if path:
+        _console.print_text(f"written to {path}")
+
+
+def show_pack(path: Path, info: PackInfo) -> None:
+    """Say what was packed."""
+    images, channels, side, _ = info.shape
+    _console.print_text(
+        f"{path}  {images:,} images of {side}x{side}, {images * channels * side * side / 1e6:,.0f} MB, "
+        f"sha256 {info.sha256}"
+    )

@@ -1,0 +1,29 @@
+"""What the machine, not ltk, got wrong: memory, disk, permissions."""
+
+from __future__ import annotations
+
+import errno
+
+from ltk.errors import EnvironmentFault, LtkError
+from ltk.files import DISK_FULL, explain_disk_fault
+
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+def explain_fault(error: Exception) -> LtkError | None:
+    """Return what the user is told of an exception that no part of ltk foresaw; None if it is a bug.
+
+    Args:
+        error: whatever reached the top.
+    """
+    text = (str(error).splitlines() or [""])[0][:200]
+    if isinstance(error, MemoryError) or any(phrase in text for phrase in _NO_MEMORY):
+        hint = "Use a smaller --batch-size, image size or model; checkpoints on the disk are whole."
+        return EnvironmentFault(f"out of memory: {text}" if text else "out of memory", hint)
+    if not isinstance(error, OSError):
+        return None
+    if error.errno in DISK_FULL:
+        return explain_disk_fault(error, error.filename or "the output")
+    if error.errno == errno.ENOENT and error.filename is None:
+        return EnvironmentFault("the current folder does not exist any more", "Change to another one.")
+    return EnvironmentFault(f"{error.strerror or error}: {error.filename or 'the system refused'}", "See --debug.")

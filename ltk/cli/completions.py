@@ -1,0 +1,37 @@
+"""``ltk completions``: the scripts that shells load."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from ltk.cli import _console
+
+
+class Shell(StrEnum):
+    """Shells with a completion script."""
+
+    bash = "bash"
+    zsh = "zsh"
+    fish = "fish"
+
+
+def completion_script(shell: str) -> str:
+    """Return the script of a shell, as it is in ``completions/``."""
+    from typer.completion import get_completion_script  # type: ignore[attr-defined]
+
+    script = get_completion_script(prog_name="ltk", complete_var="_LTK_COMPLETE", shell=shell)
+    return script.strip() + "\n"  # zsh registers a file only if its first line is "#compdef ltk"
+
+
+def completions(shell: Annotated[Shell, typer.Argument(help="bash, zsh or fish.")]) -> None:
+    """Print the completion script of a shell.
+
+    Examples:
+      ltk completions bash > ~/.local/share/bash-completion/completions/ltk
+      ltk completions zsh > ~/.zfunc/_ltk
+      ltk completions fish > ~/.config/fish/completions/ltk.fish
+    """
+    _console.print_text(completion_script(shell.value))

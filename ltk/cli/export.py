@@ -1,0 +1,64 @@
+"""``ltk export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ltk.cli import _console
+from ltk.cli._adjust_options import Adjust, Checkpoint, Prior, Tau, Temperature, Tune
+from ltk.cli._options import RunsDir, complete_run
+
+if TYPE_CHECKING:
+    from ltk.evaluation.deploy import Deployment
+
+_CHECKED_IMAGES = 64
+
+
+def export(
+    run: Annotated[Path | None, typer.Argument(help="Run; none: the latest.", autocompletion=complete_run)] = None,
+    style: Annotated[str, typer.Option("--format", help="onnx or pt2.")] = "onnx",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File (model.onnx in the run).")] = None,
+    check: Annotated[bool, typer.Option("--check/--no-check", help="Run the file against the original.")] = True,
+    checkpoint: Checkpoint = "last",
+    adjust: Adjust = "none",
+    tau: Tau = None,
+    tune: Tune = False,
+    prior: Prior = "",
+    temperature: Temperature = None,
+    runs_dir: RunsDir = Path("runs"),
+) -> None:
+    """Write a model file: uint8 image in, probabilities out, correction and normalisation built in.
+
+    Examples:
+      ltk export
+      ltk export runs/digits-imb50/ce-001 --adjust la --temperature val --out digits.onnx
+    """
+    from ltk.cli.eval import find_runs
+    from ltk.evaluation.choose import create_request
+    from ltk.evaluation.deploy import create_deployment
+    from ltk.evaluation.export import export_model
+    from ltk.evaluation.pipeline import Judge
+
+    (path,) = find_runs([run] if run else [], runs_dir)
+    request = create_request(adjust=adjust, tau=tau, tune=tune, prior=prior, temperature=temperature)
+    result = Judge(checkpoint=checkpoint).evaluate(path, request)
+    deployment = create_deployment(result)
+    target = out or path / f"model.{style}"
+    export_model(deployment, target, style)
+    _console.print_text(f"{target}  {target.stat().st_size / 1e6:.1f} MB")
+    _console.note(f"input {deployment.facts['input']}; output {deployment.facts['output']}")
+    _console.note(f"correction: {deployment.facts['correction']}")
+    if check:
+        _check(deployment, path, target)
+
+
+def _check(deployment: Deployment, run: Path, target: Path) -> None:
+    from ltk.evaluation.export import check_export
+    from ltk.evaluation.pictures import read_images
+
+    images_BCHW = read_images(run, "test", range(_CHECKED_IMAGES), deployment.model.stored)
+    difference = check_export(deployment, target, images_BCHW)
+    _console.note(f"checked on {len(images_BCHW)} test images: probabilities differ by at most {difference:.1e}")

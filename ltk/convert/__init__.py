@@ -1,0 +1,1 @@
+"""Legacy checkpoints: read without running them, renamed, verified."""

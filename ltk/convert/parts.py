@@ -1,0 +1,254 @@
+"""Find the network in the contents of a checkpoint: which dictionaries of tensors belong together.
+
+A part is told by its contents, not by what it is called: a body (convolutions), a block that stands on a body (GCL on
+Places-LT keeps its last one apart), or a classifier alone. Parts that lie side by side form one candidate.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch import Tensor
+
+from ltk.convert.keymaps import CLASSIFIER
+from ltk.errors import DataError, UsageError
+
+Role = Literal["body", "block", "classifier"]
+_WRAPPERS = re.compile(r"(?:(?<=\.)|^)(?:module|_orig_mod)\.")
+_COMMON_PREFIXES = ("model", "net", "network", "backbone")
+_TRAINING = re.compile(r"optim|sched|scaler|^amp$|^ema_updates$", re.IGNORECASE)
+_BLOCK = re.compile(r"(?:conv|bn)[1-3]\.\w+|downsample\.[01]\.\w+")
+_LONGEST_NAME = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A tensor and where it stands in the file."""
+
+    path: str
+    tensor: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A tensor that is no weight, and why."""
+
+    path: str
+    tensor: Tensor
+    reason: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """One dictionary of tensors.
+
+    Attributes:
+        path: where it stands; empty for the whole file.
+        entries: by name, wrappers such as ``module.`` taken off.
+        role: what it is.
+    """
+
+    path: str
+    entries: dict[str, Entry]
+    role: Role
+
+    @property
+    def parent(self) -> str:
+        """The path of what holds it."""
+        return self.path.rpartition("/")[0]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Parts that together may be a network.
+
+    Attributes:
+        path: where they stand.
+        parts: names of the dictionaries.
+        entries: all tensors by name: the body's own, ``layer4.N.`` for a block apart, ``head.`` for a classifier apart.
+        has_block: whether a block stood apart.
+    """
+
+    path: str
+    parts: tuple[str, ...]
+    entries: dict[str, Entry]
+    has_block: bool = False
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether it is a classifier without a body."""
+        return all(name.startswith(CLASSIFIER + ".") for name in self.entries)
+
+
+@dataclass
+class Contents:
+    """What a file holds.
+
+    Attributes:
+        parts: its dictionaries of tensors.
+        leftovers: tensors outside of them.
+        facts: numbers and texts at the top (epoch, arch, best_acc1).
+    """
+
+    parts: list[Part] = field(default_factory=list)
+    leftovers: list[Leftover] = field(default_factory=list)
+    facts: dict[str, int | float | str] = field(default_factory=dict)
+
+
+def read_contents(tree: Any) -> Contents:
+    """Sort the contents of a file into parts, leftovers and facts.
+
+    Raises:
+        DataError: names that no network has, or that collide.
+    """
+    contents = Contents()
+    for path, node in _walk(tree, ""):
+        if isinstance(node, Tensor):
+            contents.leftovers.append(Leftover(path, node, _leftover_reason(path, node)))
+        else:
+            entries = _unwrapped(path, node)
+            contents.parts.append(Part(path, entries, _role_of(entries)))
+    if isinstance(tree, dict):
+        simple = {str(key): value for key, value in tree.items() if isinstance(value, int | float | str)}
+        contents.facts = {key[:40]: value[:80] if isinstance(value, str) else value for key, value in simple.items()}
+    return contents
+
+
+def _walk(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Yield state dicts, and tensors that belong to none."""
+    if isinstance(node, Tensor):
+        yield path, node
+    elif isinstance(node, dict):
+        tensors = {key: value for key, value in node.items() if isinstance(value, Tensor)}
+        is_state = any(isinstance(key, str) and ("." in key or key == "weight") for key in tensors)
+        if is_state and not _in_training_state(path):
+            yield path, tensors
+        for key, value in node.items():
+            if not (is_state and isinstance(value, Tensor)) or _in_training_state(path):
+                yield from _walk(value, f"{path}/{key}" if path else str(key))
+    elif isinstance(node, list | tuple):
+        for i, value in enumerate(node):
+            yield from _walk(value, f"{path}/{i}" if path else str(i))
+
+
+def _in_training_state(path: str) -> bool:
+    return any(_TRAINING.search(segment) for segment in path.split("/")) if path else False
+
+
+def _leftover_reason(path: str, tensor: Tensor) -> str:
+    if _in_training_state(path):
+        return "state of the optimiser"
+    return "a recorded number" if tensor.numel() == 1 else "belongs to no state dict"
+
+
+def _unwrapped(path: str, tensors: Mapping[Any, Tensor]) -> dict[str, Entry]:
+    """Take wrappers off the names; two names may not become one."""
+    entries: dict[str, Entry] = {}
+    for key, tensor in tensors.items():
+        where = f"{path}/{key}" if path else str(key)
+        name = _WRAPPERS.sub("", _checked_name(key))
+        if name in entries:
+            raise DataError(f"{entries[name].path!r} and {where!r} are one name once 'module.' is taken off")
+        entries[name] = Entry(where, tensor)
+    while (prefix := _common_prefix(entries)) is not None:
+        entries = {name.removeprefix(prefix): entry for name, entry in entries.items()}
+    return entries
+
+
+def _common_prefix(names: Mapping[str, Entry]) -> str | None:
+    first = next(iter(names)).partition(".")[0]
+    prefix = first + "."
+    return prefix if first in _COMMON_PREFIXES and all(name.startswith(prefix) for name in names) else None
+
+
+def _checked_name(key: Any) -> str:
+    """Refuse names that cannot be told apart on a screen or written to a safetensors file."""
+    if not isinstance(key, str):
+        raise DataError(f"a tensor is called {key!r}, which is no text")
+    if not key.isprintable() or not 0 < len(key.encode("utf-8", "surrogatepass")) <= _LONGEST_NAME:
+        raise DataError(f"a tensor has an unusable name: {ascii(key)[:80]}")
+    if key == "__metadata__":
+        raise DataError("a tensor is called __metadata__, which safetensors files reserve")
+    return key
+
+
+def _role_of(entries: Mapping[str, Entry]) -> Role:
+    owners = {name.rpartition(".")[0] for name in entries}
+    leaves = {name.rpartition(".")[2] for name in entries}
+    if len(owners) == 1 and leaves <= {"weight", "bias"}:
+        weight = next((entry.tensor for name, entry in entries.items() if name.endswith("weight")), None)
+        if weight is not None and weight.ndim == 2:
+            return "classifier"
+    if all(_BLOCK.fullmatch(name.removeprefix("layer5.")) for name in entries):
+        return "block"
+    return "body"
+
+
+def find_candidates(contents: Contents, key: str | None = None) -> list[Candidate]:
+    """Return what in a file may be a network.
+
+    Args:
+        contents: of the file.
+        key: the part to look at, by its path or the beginning of it (``state_dict_best``).
+
+    Raises:
+        UsageError: no part of that name.
+    """
+    parts = contents.parts
+    if key is not None:
+        parts = [part for part in parts if part.path == key or part.path.startswith(key.rstrip("/") + "/")]
+        if not parts:
+            known = ", ".join(sorted({part.path for part in contents.parts})) or "none"
+            raise UsageError(f"the file has no state dict {key!r}", f"It has: {known}.")
+    siblings: dict[str, list[Part]] = defaultdict(list)
+    for part in parts:
+        siblings[part.parent].append(part)
+    return [candidate for group in siblings.values() for candidate in _join(group)]
+
+
+def _join(group: list[Part]) -> list[Candidate]:
+    """One candidate per body; block and classifier join the only body beside them."""
+    by_role: dict[Role, list[Part]] = {"body": [], "block": [], "classifier": []}
+    for part in group:
+        by_role[part.role].append(part)
+    bodies, blocks, classifiers = by_role["body"], by_role["block"], by_role["classifier"]
+    if len(bodies) == 1 and len(blocks) <= 1 and len(classifiers) <= 1:
+        return [_joined(bodies[0], blocks, classifiers)]
+    alone = [Candidate(part.path, (part.path,), part.entries) for part in bodies]
+    return alone + [Candidate(part.path, (part.path,), _classifier_entries(part)) for part in classifiers]
+
+
+def _joined(body: Part, blocks: list[Part], classifiers: list[Part]) -> Candidate:
+    entries = dict(body.entries)
+    numbers = [int(match[1]) for name in entries if (match := re.match(r"layer4\.(\d+)\.", name))]
+    for part in blocks:
+        place = f"layer4.{max(numbers, default=-1) + 1}."
+        entries |= {place + name.removeprefix("layer5."): entry for name, entry in part.entries.items()}
+    for part in classifiers:
+        entries |= _classifier_entries(part)
+    parts = [body, *blocks, *classifiers]
+    path = body.path if len(parts) == 1 else body.parent
+    return Candidate(path, tuple(part.path for part in parts), entries, has_block=bool(blocks))
+
+
+def _classifier_entries(part: Part) -> dict[str, Entry]:
+    return {f"{CLASSIFIER}.{name.rpartition('.')[2]}": entry for name, entry in part.entries.items()}
+
+
+def choose_candidate(candidates: list[Candidate], contents: Contents) -> Candidate:
+    """Return the only candidate.
+
+    Raises:
+        DataError: none, or several.
+    """
+    if len(candidates) == 1:
+        return candidates[0]
+    if not candidates:
+        found = ", ".join([*contents.facts, *(leftover.path for leftover in contents.leftovers)][:8]) or "nothing"
+        raise DataError("the file holds no state dict", f"At its top it holds: {found}.")
+    listing = ", ".join(f"{candidate.path or 'the top'} ({len(candidate.entries)} tensors)" for candidate in candidates)
+    raise DataError(f"the file holds {len(candidates)} networks: {listing}", "Choose one with --key.")

@@ -1,0 +1,115 @@
+"""Recognise a file by its first bytes, never by its name, and read what it describes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, BinaryIO
+
+from ltk.convert.reader.assembly import Assembly
+from ltk.convert.reader.limits import LIMITS, MEBIBYTE, Limits
+from ltk.convert.reader.names import is_foreign
+from ltk.convert.reader.safetensors_file import SafetensorsFile
+from ltk.convert.reader.storage import ITEM_SIZES
+from ltk.convert.reader.torch_legacy import TorchLegacy
+from ltk.convert.reader.torch_zip import TorchZip
+from ltk.errors import DataError
+
+_AGAIN = "Download it again."
+_OTHER_KINDS = (
+    (b"<", "an HTML or XML page (a download that failed?), not a checkpoint", _AGAIN),
+    (b"version https://git-lfs", "a git-lfs pointer, not the file itself", "Fetch it with git lfs pull."),
+    (b"\x1f\x8b", "a gzip archive, not a checkpoint", "Unpack it and give the file inside."),
+    (b"BZh", "a bzip2 archive, not a checkpoint", "Unpack it and give the file inside."),
+    (b"\xfd7zXZ", "an xz archive, not a checkpoint", "Unpack it and give the file inside."),
+    (b"7z\xbc\xaf", "a 7-Zip archive, not a checkpoint", "Unpack it and give the file inside."),
+    (b"Rar!", "a RAR archive, not a checkpoint", "Unpack it and give the file inside."),
+    (b"\x89HDF", "an HDF5 file, not a checkpoint", ""),
+    (b"\x93NUMPY", "a NumPy array, not a checkpoint", ""),
+)
+
+Container = TorchZip | TorchLegacy | SafetensorsFile
+
+
+def open_container(file: BinaryIO, size: int, limits: Limits = LIMITS) -> Container:
+    """Return the reader for a file.
+
+    Args:
+        file: readable and seekable.
+        size: its length in bytes.
+        limits: bounds.
+
+    Raises:
+        DataError: not a checkpoint, with what it seems to be; damaged; cut short.
+        UnsafeError: built to do harm, or beyond the limits.
+    """
+    file.seek(0)
+    head = file.read(512)
+    file.seek(0)
+    if not size:
+        raise DataError("an empty file", _AGAIN)
+    if head.startswith(b"PK\x03\x04"):
+        return TorchZip(file, size, limits)
+    if head.startswith(b"\x80"):
+        return TorchLegacy(file, size, limits)
+    if head[8:9] == b"{":
+        return SafetensorsFile(file, size)
+    if head[257:262] == b"ustar":
+        raise DataError("a tar archive, not a checkpoint", "Unpack it and give the file inside.")
+    for magic, what, hint in _OTHER_KINDS:
+        if head.lstrip().startswith(magic):
+            raise DataError(what, hint)
+    raise DataError("not a checkpoint: neither of torch.save nor safetensors", "Only such files are read.")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a file holds, as JSON values, and which bytes to copy from it.
+
+    Attributes:
+        description: ``kind``, ``tree``, ``windows``, ``spans`` (first byte and length per storage), ``warnings``,
+            ``foreign``.
+        storages: key, or the bytes themselves, per storage.
+    """
+
+    description: dict[str, Any]
+    storages: list[str | bytes]
+
+
+def plan_reading(container: Container, file_size: int, limits: Limits = LIMITS) -> Plan:
+    """Check every tensor of a file and say where its bytes are.
+
+    Args:
+        container: an open file.
+        file_size: its length in bytes.
+        limits: bounds.
+
+    Raises:
+        DataError: a tensor that is malformed, of an unsupported kind, or without its values.
+        UnsafeError: a tensor larger than what is stored.
+    """
+    budget = min(container.total, limits.unpacked(file_size)) + MEBIBYTE
+    assembly = Assembly(container, budget, limits)
+    tree = assembly.walk(container.tree)
+    description = {
+        "tree": tree,
+        "windows": [asdict(window) for window in assembly.windows],
+        "spans": _spans(assembly),
+        "warnings": container.warnings,
+        "foreign": sorted(name[:80] for name in container.named if is_foreign(name))[:50],
+        "kind": type(container).__name__,
+    }
+    return Plan(description, assembly.storages)
+
+
+def _spans(assembly: Assembly) -> list[tuple[int, int]]:
+    """First byte (a multiple of 16, so that every type stays aligned) and number of bytes in use of each storage."""
+    ends = [(-1, 0)] * len(assembly.storages)
+    for window in assembly.windows:
+        if math.prod(window.shape):
+            size = ITEM_SIZES[window.dtype]
+            reach = sum((length - 1) * step for length, step in zip(window.shape, window.stride, strict=True))
+            first, last = window.offset * size, (window.offset + reach + 1) * size
+            lowest, highest = ends[window.storage]
+            ends[window.storage] = first if lowest < 0 else min(lowest, first), max(highest, last)
+    return [(max(first, 0) // 16 * 16, last - max(first, 0) // 16 * 16) for first, last in ends]

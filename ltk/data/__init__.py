@@ -1,0 +1,1 @@
+"""Where images come from, which are kept, how they are drawn and changed."""

@@ -1,0 +1,223 @@
+"""Image files to uint8 tensors, strictly: what cannot be read in full is an error that names the file.
+
+JPEG and 8-bit PNG go through torchvision's decoders where they exist, everything else through Pillow (equal pixels, a
+third of the speed). The first frame is taken, EXIF orientation is ignored unless asked for (as in all published
+pipelines), 16-bit grey is scaled to 8 bit, palettes, CMYK and alpha are converted; 32-bit and float images are refused
+because their range is unknown. Nothing is ever padded, repaired or replaced by another image.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import struct
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torchvision.io import ImageReadMode
+from torchvision.transforms.v2.functional import center_crop, resize
+
+from ltk.data.base import count_of
+from ltk.errors import DataError
+
+MAX_PIXELS = 1 << 27  # 134 megapixels, 400 MB decoded: more is taken for a decompression bomb
+MIN_SIDE = 2
+_CHUNK = 32
+_THREADED_SIZE = 64
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_END = b"IEND\xaeB`\x82"
+# The operators behind torchvision.io.decode_jpeg and decode_png, whose wrappers warn that they will go some day.
+_FAST = hasattr(torch.ops.image, "decode_jpeg") and hasattr(torch.ops.image, "decode_png")
+_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
+
+class UnreadableImageError(Exception):
+    """Why one image cannot be read; ``read_images`` gathers them into one DataError."""
+
+
+def read_image(path: Path | str, *, upright: bool = False) -> Tensor:
+    """Return an image as uint8 [3, H, W].
+
+    Args:
+        path: the file; its content decides the format, not its suffix.
+        upright: turn the image as its EXIF orientation says.
+
+    Raises:
+        UnreadableImageError: not a regular file, not an image, damaged, truncated, too large or too small.
+    """
+    return decode_image(_read_file(path), upright=upright)
+
+
+def decode_image(data: bytes, *, upright: bool = False) -> Tensor:
+    """Return encoded image bytes as uint8 [3, H, W]; see ``read_image``."""
+    fast = _FAST and not upright
+    if data[:8] == _PNG and data.rfind(_PNG_END) < 0:  # libraries do not miss the very end
+        raise UnreadableImageError("damaged or truncated PNG")
+    if fast and data[:2] == b"\xff\xd8":
+        height, width, components = _jpeg_header(data)
+        _check_size(height, width)
+        if components != 4:
+            return _decode_fast(data, is_jpeg=True)
+    elif fast and data[:8] == _PNG and data[24:25] == b"\x08" and data[25:26] in (b"\x00", b"\x02"):
+        _check_size(*struct.unpack(">II", data[16:24])[::-1])
+        return _decode_fast(data, is_jpeg=False)
+    return _decode_with_pillow(data, upright)
+
+
+def _read_file(path: Path | str) -> bytes:
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - opening a pipe would wait for ever
+            raise UnreadableImageError("not a regular file")
+        with open(path, "rb") as file:  # noqa: PTH123 - half the time of Path.read_bytes on small files
+            data = file.read()
+    except OSError as error:
+        raise UnreadableImageError(error.strerror or str(error)) from error
+    if not data:
+        raise UnreadableImageError("empty file")
+    return data
+
+
+def _decode_fast(data: bytes, *, is_jpeg: bool) -> Tensor:
+    encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+    try:
+        decode = torch.ops.image.decode_jpeg if is_jpeg else torch.ops.image.decode_png
+        image: Tensor = decode(encoded, ImageReadMode.RGB.value, False)
+        return image
+    except RuntimeError as error:
+        raise UnreadableImageError(f"damaged or truncated {'JPEG' if is_jpeg else 'PNG'}") from error
+
+
+def _decode_with_pillow(data: bytes, upright: bool) -> Tensor:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # sizes are checked below; other warnings are about metadata
+            image: Image.Image = Image.open(io.BytesIO(data))
+            _check_size(image.height, image.width)
+            image.load()
+        if upright:
+            image = ImageOps.exif_transpose(image)
+        return torch.from_numpy(np.array(_to_rgb(image))).permute(2, 0, 1).contiguous()
+    except Image.DecompressionBombError as error:
+        raise UnreadableImageError("more pixels than any photograph has") from error
+    except UnidentifiedImageError as error:
+        raise UnreadableImageError(f"not an image ({_describe(data)})") from error
+    except (OSError, ValueError, SyntaxError, struct.error, EOFError, IndexError, TypeError) as error:
+        raise UnreadableImageError(f"damaged: {error}") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+        # Pillow's own conversion clips at 255, which turns 16-bit scans white.
+        return Image.fromarray(np.round(np.asarray(image).astype(np.float64) / 257).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise UnreadableImageError(f"pixels of mode {image.mode} (32 bit) have no known range; convert them to 8 bit")
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+def _check_size(height: int, width: int) -> None:
+    if min(height, width) < MIN_SIDE:
+        raise UnreadableImageError(f"{width}x{height} pixels is too small")
+    if height * width > MAX_PIXELS:
+        raise UnreadableImageError(f"{width}x{height} pixels is larger than {MAX_PIXELS // 10**6} megapixels")
+
+
+def _jpeg_header(data: bytes) -> tuple[int, int, int]:
+    """Return height, width and number of components, without decoding."""
+    at = 2
+    while at + 9 < len(data):
+        if data[at] != 0xFF:
+            break
+        marker = data[at + 1]
+        if marker == 0xFF:  # fill byte
+            at += 1
+        elif marker in _FRAME_HEADERS:
+            height, width, components = struct.unpack(">HHB", data[at + 5 : at + 10])
+            return height, width, components
+        else:
+            at += 2 + (data[at + 2] << 8 | data[at + 3])
+    raise UnreadableImageError("damaged or truncated JPEG")
+
+
+def _describe(data: bytes) -> str:
+    start = data[:64].lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<svg")):
+        return "it is a web page or SVG"
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a git-lfs pointer"
+    return f"it starts with {data[:8].hex(' ')}"
+
+
+def fit_square(image_CHW: Tensor, size: int) -> Tensor:
+    """Return [C, size, size]: shorter side resized to ``size`` (bilinear, antialiased), centre cropped."""
+    height, width = image_CHW.shape[-2:]
+    if (height, width) == (size, size):
+        return image_CHW
+    if min(height, width) != size:
+        scale = size / min(height, width)
+        shape = [max(size, round(height * scale)), max(size, round(width * scale))]
+        image_CHW = resize(image_CHW, shape, antialias=True)
+    return center_crop(image_CHW, [size, size])
+
+
+def read_images(paths: Sequence[Path | str], size: int, *, upright: bool = False, threads: int = 1) -> Tensor:
+    """Return images as uint8 [n, 3, size, size].
+
+    Args:
+        paths: the files.
+        size: side in pixels; see ``fit_square``.
+        upright: turn images as their EXIF orientation says.
+        threads: read this many files at a time.
+
+    Raises:
+        DataError: some files cannot be read; all of them are named.
+    """
+    images, faults = try_read_images(paths, size, upright=upright, threads=threads)
+    if faults:
+        raise unreadable([f"{paths[i]}: {reason}" for i, reason in faults])
+    return images
+
+
+def try_read_images(
+    paths: Sequence[Path | str], size: int, *, upright: bool = False, threads: int = 1
+) -> tuple[Tensor, list[tuple[int, str]]]:
+    """Return images as ``read_images`` does, and the position and fault of each that cannot be read."""
+    images = torch.zeros(len(paths), 3, size, size, dtype=torch.uint8)
+
+    def read_chunk(start: int) -> list[tuple[int, str]]:
+        faults = []
+        for i in range(start, min(start + _CHUNK, len(paths))):
+            try:
+                images[i] = fit_square(read_image(paths[i], upright=upright), size)
+            except UnreadableImageError as error:
+                faults.append((i, str(error)))
+        return faults
+
+    chunks = range(0, len(paths), _CHUNK)
+    if threads == 1:
+        return images, list(chain.from_iterable(map(read_chunk, chunks)))
+    with ThreadPoolExecutor(threads) as pool:
+        return images, list(chain.from_iterable(pool.map(read_chunk, chunks)))
+
+
+def useful_threads(size: int) -> int:
+    """Return how many threads speed up decoding: small images are decoded faster than threads hand them over."""
+    return min(16, os.cpu_count() or 1) if size >= _THREADED_SIZE else 1
+
+
+def unreadable(faults: Sequence[str]) -> DataError:
+    """Return the one error for all files that cannot be read ("name: reason" each)."""
+    shown = "\n  ".join(faults[:20]) + (f"\n  ... and {len(faults) - 20} more" if len(faults) > 20 else "")
+    return DataError(
+        f"{count_of(len(faults), 'image')} cannot be read\n  {shown}",
+        "Mend or remove them; `ltk data verify --write-bad FILE` lists all of them.",
+    )

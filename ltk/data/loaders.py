@@ -1,0 +1,119 @@
+"""Batches of views: sampling, gathering and changing images on the training device.
+
+What an image becomes is a pure function of (seed, stream, epoch, position): a run resumed in the middle of an epoch,
+with other workers or over other devices, sees what the uninterrupted run sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.profiler import record_function
+
+from ltk import draws
+from ltk.data.banks import Bank
+from ltk.data.samplers import Sampler
+from ltk.types import Batch
+
+View = Callable[[Tensor, Tensor], Tensor]
+_ORDER, _SAMPLE = range(2)
+
+
+@dataclass(frozen=True)
+class StreamSource:
+    """One stream of a method: how images are chosen and which views are made of them."""
+
+    sampler: Sampler
+    views: Sequence[View]
+
+
+class Loader:
+    """Yields, for each step of an epoch, one batch per stream.
+
+    Args:
+        bank: the training images.
+        streams: what a method asks for; the first one defines the length of an epoch.
+        batch_size: images per step and stream, over all processes. Each takes an equal part, in order: a last, smaller
+            batch is cut to a multiple of their number.
+        drop_last: leave out a last, smaller batch. One that would give a process a single image is always left out:
+            batch normalisation cannot take it.
+        seed: of order and views.
+        rank: of this process.
+        world: number of processes.
+    """
+
+    def __init__(
+        self,
+        bank: Bank,
+        streams: Mapping[str, StreamSource],
+        batch_size: int,
+        *,
+        drop_last: bool,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.bank, self.streams, self.batch_size = bank, dict(streams), batch_size
+        self._rank, self._world = rank, world
+        self.length = next(iter(self.streams.values())).sampler.length
+        whole, rest = divmod(self.length, batch_size)
+        has_rest = not drop_last and rest >= 2 * world
+        self.steps = whole + 1 if has_rest else whole
+        self._end = whole * batch_size + (rest // world * world if has_rest else 0)
+        root = draws.make_key(seed, bank.target_N.device)
+        self._keys = {name: draws.fold(root, i) for i, name in enumerate(self.streams)}
+
+    def epoch(self, epoch: int, start: int = 0) -> Generator[dict[str, Batch], None, None]:
+        """Yield the batches of an epoch from step ``start`` on."""
+        orders = self.orders(epoch)
+        requests = (orders[name][self.positions(step)] for step in range(start, self.steps) for name in self.streams)
+        images = self.bank.stream(requests)
+        for step in range(start, self.steps):
+            position_B = self.positions(step)
+            with record_function("ltk.data"):
+                taken = {name: next(images) for name in self.streams}
+            yield {name: self._batch(name, orders[name], epoch, position_B, taken[name]) for name in self.streams}
+
+    def orders(self, epoch: int) -> dict[str, Tensor]:
+        """Return, for each stream, the positions of an epoch's images in the order in which they are drawn."""
+        return {
+            name: source.sampler.order(draws.fold(self._keys[name], _ORDER), epoch)
+            for name, source in self.streams.items()
+        }
+
+    def positions(self, step: int) -> Tensor:
+        """Return where in the order this process's share of a step stands."""
+        share = self.share(step)
+        begin = step * self.batch_size + self._rank * share
+        return torch.arange(begin, begin + share, device=self.bank.target_N.device)
+
+    def share(self, step: int) -> int:
+        """Return how many images this process takes in a step."""
+        begin = step * self.batch_size
+        return (min(begin + self.batch_size, self._end) - begin) // self._world
+
+    def indices(self, epoch: int, step: int) -> dict[str, Tensor]:
+        """Return which training images a step takes over all processes, for each stream; no image is read."""
+        part = slice(step * self.batch_size, min((step + 1) * self.batch_size, self._end))
+        return {name: order_N[part] for name, order_N in self.orders(epoch).items()}
+
+    def draw(self, orders: Mapping[str, Tensor], epoch: Tensor, position_B: Tensor) -> dict[str, Batch]:
+        """Return the batches that ``epoch`` yields, from tensors alone, so that a captured step reads fresh values.
+
+        Args:
+            orders: of ``orders``.
+            epoch: 0-dim int64.
+            position_B: of ``positions``.
+        """
+        images = self.bank.stream(order_N[position_B] for order_N in orders.values())
+        return {name: self._batch(name, order_N, epoch, position_B, next(images)) for name, order_N in orders.items()}
+
+    def _batch(self, name: str, order_N: Tensor, epoch: int | Tensor, position_B: Tensor, images_BCHW: Tensor) -> Batch:
+        index_B = order_N[position_B]
+        key_B = draws.fold(self._keys[name], _SAMPLE, epoch, position_B)
+        with record_function("ltk.views"):
+            views = tuple(view(images_BCHW, draws.fold(key_B, v)) for v, view in enumerate(self.streams[name].views))
+        return Batch(views, self.bank.target_N[index_B], index_B, draws.fold(key_B, len(views)))

@@ -1,0 +1,65 @@
+"""A contact sheet of a data set, from the head to the tail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from ltk import draws
+from ltk.data.base import Source, Split
+
+_CELL, _LABEL, _GAP = 72, 150, 2  # pixels
+
+
+def choose_classes(counts_K: np.ndarray, rows: int) -> list[int]:
+    """Return classes at equal distances in rank, the largest first and the smallest last."""
+    order = np.argsort(-counts_K, kind="stable")
+    order = order[counts_K[order] > 0]
+    return list(dict.fromkeys(order[np.linspace(0, len(order) - 1, min(rows, len(order))).astype(int)].tolist()))
+
+
+def draw_sheet(source: Source, split: Split, path: Path, *, aug: str = "", rows: int = 12, columns: int = 8) -> None:
+    """Write a picture with a row of images per class.
+
+    Args:
+        source: names and constants.
+        split: the images to choose from.
+        path: of the picture.
+        aug: a view recipe (see ``ltk.data.transforms``): each row then shows one image and views of it.
+        rows: classes shown.
+        columns: images per class.
+    """
+    counts_K = np.bincount(split.labels_N, minlength=source.num_classes)
+    chosen = choose_classes(counts_K, rows)
+    sheet = Image.new("RGB", (_LABEL + columns * (_CELL + _GAP), len(chosen) * (_CELL + _GAP)), "white")
+    pen = ImageDraw.Draw(sheet)
+    for row, label in enumerate(chosen):
+        own = np.flatnonzero(split.labels_N == label)
+        top = row * (_CELL + _GAP)
+        text = source.class_names[label].encode("latin-1", "replace").decode("latin-1")
+        pen.multiline_text((4, top + 20), f"{text[:22]}\n{counts_K[label]:,} images", fill="black")
+        if aug:
+            images = _draw_views(split.read(own[:1], source.stored_size), source, aug, columns)
+        else:
+            images = list(split.read(own[:columns], source.stored_size))
+        for column, image in enumerate(images):
+            sheet.paste(_to_picture(image), (_LABEL + column * (_CELL + _GAP), top))
+    sheet.save(path)
+
+
+def _draw_views(image_1CHW: Tensor, source: Source, aug: str, columns: int) -> list[Tensor]:
+    from ltk.data.transforms import create_view
+
+    view = create_view(aug, size=source.native_size, mean=source.mean, std=source.std)
+    key_B = draws.fold(draws.make_key(0), torch.arange(columns - 1))
+    return [image_1CHW[0], *view.draw(image_1CHW.repeat(columns - 1, 1, 1, 1), key_B)]
+
+
+def _to_picture(image_CHW: Tensor) -> Image.Image:
+    pixels = image_CHW.expand(3, -1, -1).permute(1, 2, 0).numpy()
+    small = max(pixels.shape[:2]) < _CELL
+    return Image.fromarray(pixels).resize((_CELL, _CELL), Image.Resampling.NEAREST if small else Image.Resampling.BOX)

@@ -1,0 +1,71 @@
+"""What may change when a run is continued: where and how long it runs, never what it learns from which images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ltk.config import RunConfig, create_config, with_overrides
+from ltk.errors import BusyError
+from ltk.settings import find_differences
+
+_FREE = ("run.", "data.root", "optim.epochs")
+_FIXED = ("run.seed", "run.sync_bn")
+_INEXACT = {
+    "run.device": "sums are rounded differently there",
+    "run.precision": "sums are rounded differently",
+    "run.engine": "sums are rounded differently",
+    "run.threads": "sums are rounded differently",
+    "optim.epochs": "the learning rate follows the longer schedule from here on",
+}
+
+
+def amend_config(config: RunConfig, settings: Iterable[tuple[str, Any]]) -> RunConfig:
+    """Return the configuration with which a run is to be continued.
+
+    Args:
+        config: of the run.
+        settings: dotted keys and values.
+
+    Raises:
+        UsageError: unknown keys, values out of range.
+        BusyError: a setting that may not change.
+    """
+    amended = create_config(with_overrides(config.model_dump(mode="json", exclude_none=True), settings), "options")
+    check_amended(config, amended)
+    return amended
+
+
+def check_amended(before: RunConfig, after: RunConfig) -> None:
+    """Check that a run may be continued with another configuration.
+
+    Raises:
+        BusyError: a difference would make another run of it (another model, other images, another seed, fewer
+            epochs); all of them are named.
+    """
+    refused = [_show(*each) for each in find_differences(before, after) if _makes_another_run(*each)]
+    if refused:
+        raise BusyError(
+            f"a run is continued as it began, but this differs: {'; '.join(refused)}",
+            "Leave them out, or start a new run. "
+            f"What may change: run.* except {' and '.join(_FIXED)}, data.root, more optim.epochs.",
+        )
+
+
+def describe_amendments(before: RunConfig, after: RunConfig) -> list[str]:
+    """Say what differs, and where the continued run will not be the uninterrupted one bit for bit."""
+    lines = []
+    for key, old, new in find_differences(before, after):
+        reason = _INEXACT.get(key)
+        lines.append(_show(key, old, new) + (f": no longer exact to the last bit, {reason}" if reason else ""))
+    return lines
+
+
+def _show(key: str, old: Any, new: Any) -> str:
+    return f"{key} = {new} (the run: {old})"
+
+
+def _makes_another_run(key: str, old: Any, new: Any) -> bool:
+    if key == "optim.epochs":
+        return bool(new < old)
+    return key in _FIXED or not key.startswith(_FREE)

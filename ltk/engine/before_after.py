@@ -1,0 +1,28 @@
+"""A second stage beside the run it started from, on the same test images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ltk.engine.run_dir import read_run_config
+from ltk.evaluation.compare import Comparison, compare_entries
+from ltk.evaluation.pipeline import Judge
+
+
+def compare_stages(folder: Path) -> Comparison | None:
+    """Judge a second stage and the run it started from; None where that is gone.
+
+    Args:
+        folder: the run directory of the second stage.
+
+    Raises:
+        DataError: a checkpoint or the images cannot be read.
+    """
+    config = read_run_config(folder)
+    parent, device = config.parent.path, config.run.device
+    if parent is None or not parent.is_dir():
+        return None
+    before = Judge(checkpoint=config.parent.checkpoint, device=device).evaluate(parent).entry()
+    after = Judge(device=device).evaluate(folder)
+    unknown = before.card.get("epochs") is None  # a model file does not say under which rules it came about
+    return compare_entries([before, after.entry()], after.groups, before.name, same_run=unknown)

@@ -1,0 +1,185 @@
+"""Train a run from its configuration, or continue it: the one way, which never asks which method runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ltk import distributed
+from ltk.checkpoint import Checkpoint, load_newest, save_model
+from ltk.config import RunConfig, create_config
+from ltk.data.splits import Manifest
+from ltk.engine.amend import check_amended, describe_amendments
+from ltk.engine.build import Built, DataPlan, build, plan_data, write_split
+from ltk.engine.card import write_card
+from ltk.engine.parallel import check_alike, describe_other_world, leading_reporter, open_run_dir, process_group
+from ltk.engine.parent import Parent, open_parent
+from ltk.engine.reporter import Reporter
+from ltk.engine.run_dir import (
+    CONFIG,
+    ENVIRONMENT,
+    MODEL,
+    PARENT,
+    SPLIT,
+    RunDir,
+    check_free,
+    describe_environment,
+    read_run_config,
+)
+from ltk.engine.signals import catch_stop_signals
+from ltk.engine.trainer import Trainer
+from ltk.errors import DataError
+from ltk.evaluation.evaluate import ensure_logits
+from ltk.files import disk_faults
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """How a run ended.
+
+    Attributes:
+        folder: the run directory.
+        records: one per evaluated epoch of this process, as in ``metrics.jsonl``.
+    """
+
+    folder: Path
+    records: list[Mapping[str, Any]] = field(default_factory=list)
+
+
+def fit(
+    config: RunConfig,
+    *,
+    out: Path | None = None,
+    runs: Path = Path("runs"),
+    reporter: Reporter | None = None,
+) -> FitResult:
+    """Train a new run from its configuration.
+
+    Args:
+        config: everything that decides the run.
+        out: its directory; None takes the next free one under ``runs``.
+        runs: the folder of runs.
+        reporter: told how it goes.
+
+    Raises:
+        LtkError: what the user can mend; see its exit codes.
+    """
+    with process_group(config.run):
+        return _start(config, out, runs, leading_reporter(reporter))
+
+
+def _start(config: RunConfig, out: Path | None, runs: Path, reporter: Reporter) -> FitResult:
+    if out is not None and distributed.is_leader():
+        check_free(out)
+    parent = open_parent(config.parent)
+    plan = plan_data(config)
+    built = _begin(plan, parent)
+    with closing(open_run_dir(lambda: RunDir.create(out, runs, plan.config))) as run_dir:
+        if distributed.is_leader():
+            _write_start(run_dir, plan, parent)
+        return _train(built, run_dir, reporter, None)
+
+
+def _write_start(run_dir: RunDir, plan: DataPlan, parent: Parent | None) -> None:
+    run = plan.config.run
+    with disk_faults(run_dir.path):
+        write_split(run_dir.path / SPLIT, plan)
+    if parent:
+        run_dir.write_json(PARENT, parent.describe())
+    run_dir.write_json(ENVIRONMENT, describe_environment(run.threads, run.device, run.precision))
+    run_dir.write_config(plan.config)  # last: a folder that holds it can be continued
+
+
+def resume(folder: Path, *, config: RunConfig | None = None, reporter: Reporter | None = None) -> FitResult:
+    """Continue a run exactly where its newest whole checkpoint stands.
+
+    Args:
+        folder: the run directory.
+        config: of the run from here on, see ``amend_config``; as it was when None.
+        reporter: told how it goes, and what differs.
+
+    Raises:
+        DataError: no run, no whole checkpoint, or other images or another network than the run's.
+        BusyError: another process trains it, or ``config`` would make another run of it.
+    """
+    stored = read_run_config(folder)
+    wanted = config or stored
+    with process_group(wanted.run):
+        return _continue(folder, stored, wanted, leading_reporter(reporter))
+
+
+def _continue(folder: Path, stored: RunConfig, wanted: RunConfig, reporter: Reporter) -> FitResult:
+    with closing(open_run_dir(lambda: RunDir(folder))) as run_dir:
+        checkpoint = _load(run_dir, reporter)
+        before = create_config(checkpoint.state["config"], "checkpoint") if checkpoint else stored
+        check_amended(before, wanted)
+        plan = plan_data(wanted, Manifest.read(folder / SPLIT))
+        run = plan.config.run
+        environment = describe_environment(run.threads, run.device, run.precision)
+        for line in (*describe_amendments(before, plan.config), *run_dir.compare_environment(environment)):
+            reporter.warn(line)
+        built = build(plan) if checkpoint else _begin(plan, open_parent(plan.config.parent))
+        if checkpoint:
+            _check_fit(checkpoint, built, folder)
+            for line in describe_other_world(checkpoint.state.get("processes", 1)):
+                reporter.warn(line)
+        if plan.config != stored and distributed.is_leader():
+            run_dir.write_config(plan.config)
+        return _train(built, run_dir, reporter, checkpoint)
+
+
+def _begin(plan: DataPlan, parent: Parent | None) -> Built:
+    """Build the network of a run that has not begun yet, and let it take over what its parent learnt."""
+    if parent:
+        parent.check_images(plan.manifest)
+    built = build(plan)
+    built.method.start_from(parent.network if parent else None)
+    return built
+
+
+def _load(run_dir: RunDir, reporter: Reporter) -> Checkpoint | None:
+    """The newest whole checkpoint; None where the run was killed before it wrote its first one."""
+    if not run_dir.has_begun:
+        reporter.warn(f"{run_dir.path} has no checkpoint yet: it starts from the beginning")
+        return None
+    checkpoint, complaints = load_newest(run_dir.checkpoints)
+    for complaint in complaints:
+        reporter.warn(f"{complaint}; using the checkpoint before it")
+    return checkpoint
+
+
+def _check_fit(checkpoint: Checkpoint, built: Built, folder: Path) -> None:
+    differing = [name for name, text in built.description.items() if checkpoint.metadata.get(name) != text]
+    if checkpoint.state["fingerprint"] != built.plan.manifest.fingerprint:
+        differing.append("images")
+    if differing:
+        raise DataError(
+            f"the checkpoint of {folder} does not belong to its {CONFIG} and {SPLIT}: other {', '.join(differing)}",
+            "Put back the files of this run, or start a new one.",
+        )
+
+
+def _train(built: Built, run_dir: RunDir, reporter: Reporter, checkpoint: Checkpoint | None) -> FitResult:
+    trainer = Trainer(built, run_dir, reporter)
+    if checkpoint:
+        trainer.restore(checkpoint)
+    check_alike("images, or not the same checkpoint", f"{built.plan.manifest.fingerprint} {trainer.position}")
+    reporter.start(built, run_dir.path, trainer.position.epoch)
+    with catch_stop_signals() as stop:
+        trainer.run(stop)
+    _finish(trainer)
+    return FitResult(run_dir.path, trainer.records)
+
+
+def _finish(trainer: Trainer) -> None:
+    """Write what a finished run leaves: the model file, the logits, the protocol card."""
+    folder, built = trainer.run_dir.path, trainer.built
+    if not distributed.is_leader():
+        return
+    save_model(folder / MODEL, built.method, built.description)
+    for split in sorted({"test", built.plan.selection} & set(built.plan.splits)):
+        ensure_logits(folder, split, device=str(built.device))
+    write_card(folder, built.plan, built.method, built.loader, trainer.position.update)

@@ -1,0 +1,261 @@
+"""A built run in its directory: the loop over epochs and steps, and its exact continuation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ltk import distributed, draws
+from ltk.checkpoint import Checkpoint, save_checkpoint, save_model
+from ltk.data.splits import assign_groups
+from ltk.engine.build import Built
+from ltk.engine.device import create_autocast
+from ltk.engine.engines import create_runner
+from ltk.engine.journal import Journal
+from ltk.engine.meters import Meters
+from ltk.engine.optim import create_optimizer, load_optimizer_tensors, optimizer_tensors, set_learning_rate
+from ltk.engine.reporter import Reporter
+from ltk.engine.run_dir import BAD_BATCH, RunDir
+from ltk.engine.schedules import lr_factor
+from ltk.engine.signals import StopRequest
+from ltk.engine.step import TrainStep
+from ltk.errors import DivergedError, StoppedError
+from ltk.evaluation.metrics import GROUP_NAMES, group_accuracies
+from ltk.files import BEST, write_text
+
+_CHECK_EVERY = {"cpu": 1, "cuda": 50, "mps": 50}  # updates between looks at the loss; each look waits for the device
+
+
+@dataclass
+class Position:
+    """Where a run stands: what a checkpoint's state holds.
+
+    Attributes:
+        epoch: the epoch to train next, from 0.
+        step: the step of that epoch to train next.
+        update: updates made so far.
+        best: the best top-1 on the selection split so far.
+        best_epoch: when that was; -1 before the first evaluation.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    update: int = 0
+    best: float = -1.0
+    best_epoch: int = -1
+
+
+class Trainer:
+    """A built run in its directory.
+
+    Args:
+        built: network, data, device.
+        run_dir: locked.
+        reporter: told how it goes.
+    """
+
+    def __init__(self, built: Built, run_dir: RunDir, reporter: Reporter) -> None:
+        self.built, self.run_dir, self.reporter = built, run_dir, reporter
+        self.config = built.plan.config
+        settings = self.config.run
+        self.optimizer = create_optimizer(self.config.optim, built.method.parameters())
+        self.step = TrainStep(
+            built.method,
+            self.optimizer,
+            precision=settings.precision,
+            device=built.device,
+            clip=self.config.optim.clip,
+            undo_bad=settings.max_skips > 0,
+        )
+        self.autocast = create_autocast(settings.precision, built.device)
+        self.meters = Meters()
+        self.position = Position()
+        self.journal = Journal(run_dir.path, settings.log if distributed.is_leader() else ())
+        self.records: list[Mapping[str, Any]] = []
+        self._root = draws.fold(draws.make_key(settings.seed, built.device), 1)
+        self._group_K = assign_groups(built.plan.manifest.counts, built.plan.groups)
+        self.runner = create_runner(built, self.step, self.meters, self._root, reporter, run_dir.path)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Continue from a checkpoint exactly."""
+        self._load_model(checkpoint.part("model"))
+        load_optimizer_tensors(self.optimizer, checkpoint.part("optim"))
+        self.meters.load(checkpoint.part("meter"), self.built.device)
+        self.position = Position(**checkpoint.state["position"])
+        if checkpoint.state["scaler"] and self.step.scaler.is_enabled():
+            self.step.scaler.load_state_dict(checkpoint.state["scaler"])
+        self.step.num_bad.copy_(checkpoint.tensors["step.num_bad"])
+        generators = checkpoint.part("rng")
+        torch.set_rng_state(generators["cpu"])
+        if "cuda" in generators and self.built.device.type == "cuda":
+            torch.cuda.set_rng_state(generators["cuda"], self.built.device)
+        if distributed.is_leader():
+            self.journal.rewind(self.position.epoch)
+
+    def _load_model(self, tensors: Mapping[str, Tensor]) -> None:
+        self.built.method.load_state_dict(tensors)
+
+    def save(self) -> None:
+        """Write a checkpoint of this moment.
+
+        Raises:
+            DivergedError: it would hold numbers that are not finite; the checkpoints there stay.
+            EnvironmentFault: the disk does not take it; the checkpoints there stay.
+        """
+        self._check_finite()
+        tensors = {f"model.{name}": value for name, value in self.built.method.state_dict().items()}
+        self._require_finite(tensors)
+        tensors |= {f"optim.{name}": value for name, value in optimizer_tensors(self.optimizer).items()}
+        tensors |= {f"meter.{name}": value for name, value in self.meters.tensors().items()}
+        tensors |= {"step.num_bad": self.step.num_bad, "rng.cpu": torch.get_rng_state()}
+        if self.built.device.type == "cuda":
+            tensors["rng.cuda"] = torch.cuda.get_rng_state(self.built.device)
+        state = {
+            "position": vars(self.position),
+            "scaler": self.step.scaler.state_dict(),
+            "config": self.config.model_dump(mode="json"),
+            "fingerprint": self.built.plan.manifest.fingerprint,
+            "processes": distributed.world_size(),
+        }
+        if distributed.is_leader():
+            save_checkpoint(self.run_dir.checkpoints, Checkpoint(tensors, state, self.built.description))
+
+    def _require_finite(self, tensors: Mapping[str, Tensor]) -> None:
+        bad = [name for name, value in tensors.items() if not value.isfinite().all()]
+        if bad:
+            kept = f"the last good checkpoint is kept in {self.run_dir.checkpoints}."
+            raise DivergedError(f"{len(bad)} weights are not finite: {', '.join(bad[:3])}", f"Try a lower --lr; {kept}")
+
+    def run(self, stop: StopRequest) -> None:
+        """Train to the last epoch.
+
+        Raises:
+            StoppedError: a signal asked to stop; a checkpoint was saved.
+            DivergedError: a loss is not finite; the last good checkpoint is kept.
+        """
+        epochs = self.epochs
+        if self.position.update == 0:
+            self.save()
+        while self.position.epoch < epochs:
+            seconds = self._train_epoch(stop)
+            self._finish_epoch(seconds)
+            signal = distributed.largest(stop.number)
+            if self.position.epoch == epochs or self.position.epoch % self.config.run.save_every == 0 or signal:
+                self.save()
+            if signal:
+                self._stop(signal)
+
+    def _train_epoch(self, stop: StopRequest) -> float:
+        place, loader = self.position, self.built.loader
+        began = time.perf_counter()
+        self.built.method.train()
+        set_learning_rate(self.optimizer, self.learning_rate)
+        for images in self.runner.epoch(place.epoch, place.step, place.update):
+            place.step += 1
+            place.update += 1
+            if place.update % _CHECK_EVERY[self.built.device.type] == 0:
+                self._check_finite()
+            self.reporter.step(place.epoch, place.step, loader.steps, images * distributed.world_size())
+            if place.step < loader.steps:
+                self._pause_point(stop)
+        self._check_finite()
+        self.built.method.after_epoch()
+        return time.perf_counter() - began
+
+    def _pause_point(self, stop: StopRequest) -> None:
+        every = self.config.run.save_steps
+        signal = self._agree(stop)
+        if signal:
+            self.save()
+            self._stop(signal)
+        if every and self.position.step % every == 0:
+            self.save()
+
+    def _agree(self, stop: StopRequest) -> int:
+        """The signal that any process received; several processes ask each other only now and then."""
+        if distributed.world_size() > 1 and self.position.update % _CHECK_EVERY[self.built.device.type]:
+            return 0
+        return distributed.largest(stop.number)
+
+    @property
+    def epochs(self) -> int:
+        """How many there are; none where nothing is learnt (tau-normalisation)."""
+        learns = any(parameter.requires_grad for parameter in self.built.method.parameters())
+        return self.config.optim.epochs if learns else 0
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the current epoch."""
+        optim = self.config.optim
+        return optim.scaled_lr * lr_factor(optim.schedule, self.position.epoch, optim.epochs)
+
+    def _finish_epoch(self, seconds: float) -> None:
+        place, run = self.position, self.config.run
+        means = self.meters.means()
+        if not means:
+            raise DivergedError(f"no update of epoch {place.epoch + 1} was finite", "Try a lower --lr.")
+        record: dict[str, Any] = {"epoch": place.epoch, "lr": self.learning_rate, **means}
+        if run.max_skips:
+            record["skipped"] = int(self.step.num_bad)
+        if (place.epoch + 1) % run.eval_every == 0 or place.epoch + 1 == self.config.optim.epochs:
+            record[self.built.plan.selection] = self._evaluate()
+        record["best_epoch"] = place.best_epoch
+        times = {"epoch": place.epoch, "seconds": seconds, "images_per_second": self.built.loader.length / seconds}
+        if distributed.is_leader():
+            self.journal.write(record, times)
+        self.reporter.epoch(record, times)
+        self.records.append(record)
+        self.meters.reset()
+        place.epoch, place.step = place.epoch + 1, 0
+
+    def _evaluate(self) -> dict[str, float | None]:
+        distributed.share_running_statistics(self.built.method)
+        correct_K, total_K = self.built.evaluator.count_correct(self.built.method, self.autocast)
+        top1 = float(correct_K.sum() / total_K.sum())
+        groups = group_accuracies(correct_K, total_K, self._group_K)
+        if top1 > self.position.best:
+            self.position.best, self.position.best_epoch = top1, self.position.epoch
+            if distributed.is_leader():
+                save_model(self.run_dir.checkpoints / BEST, self.built.method, self.built.description)
+        return {"top1": top1} | {name: groups[name].top1 for name in GROUP_NAMES}
+
+    def _check_finite(self) -> None:
+        """Look at the steps since the last look, and stop or go on as ``run.on_nan`` says; waits for the device."""
+        bad = int(self.step.first_bad)
+        if bad < 0:
+            return
+        path = self.run_dir.path / BAD_BATCH
+        names = self._images_of(bad)
+        if distributed.is_leader():
+            write_text(path, "\n".join(names) + "\n")
+        fault = f"the loss of update {bad} (epoch {bad // self.built.loader.steps + 1}) is not finite"
+        where = f"Its {len(names)} images are named in {path}"
+        skipped, allowed = int(self.step.num_bad), self.config.run.max_skips
+        if skipped <= allowed:
+            self.step.forget_bad()
+            self.reporter.warn(f"{fault}; left out, {skipped} of at most {allowed}. {where}.")
+            return
+        raise DivergedError(
+            fault + (f", after {allowed} that were left out" if allowed else ""),
+            f"Try a lower --lr or --set optim.clip=5. {where}; "
+            f"the last good checkpoint is kept in {self.run_dir.checkpoints}.",
+        )
+
+    def _images_of(self, update: int) -> list[str]:
+        epoch, step = divmod(update, self.built.loader.steps)
+        names = self.built.plan.splits["train"].names
+        indices = self.built.loader.indices(epoch, step)
+        return [f"{stream}\t{names[i]}" for stream, index_B in indices.items() for i in index_B.tolist()]
+
+    def _stop(self, signal: int) -> None:
+        place, epochs = self.position, self.config.optim.epochs
+        raise StoppedError(
+            f"stopped in epoch {min(place.epoch + 1, epochs)} of {epochs}, checkpoint saved",
+            f"Continue with: ltk train --resume {self.run_dir.path}",
+            signal,
+        )

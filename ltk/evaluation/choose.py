@@ -1,0 +1,203 @@
+"""From what the user asks for to one correction: which knob, chosen where, from which prior, at which cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from ltk.config import explain
+from ltk.errors import DataError, UsageError
+from ltk.evaluation.calibration import fit_temperature
+from ltk.evaluation.inputs import read_costs, read_prior
+from ltk.evaluation.logits import SavedLogits
+from ltk.evaluation.posthoc import (
+    Adjustment,
+    adjust_logits,
+    change_prior,
+    estimate_prior,
+    no_adjustment,
+    normalise_weights,
+    predicted_mass,
+    rebalance_predictions,
+    scale_temperature,
+    with_costs,
+)
+from ltk.evaluation.tune import TuningCurve, tune
+from ltk.settings import Settings
+
+SplitLoader = Callable[[str], SavedLogits]
+
+
+class AdjustmentRequest(Settings):
+    """What the user wants done to the logits."""
+
+    adjust: Literal["none", "la", "tau-norm", "pn", "pn-inductive"] = Field("none", description="the correction")
+    tau: float | None = Field(None, ge=0, le=10, description="its strength (1 when neither given nor tuned)")
+    tune: bool = Field(False, description="choose tau on the validation images")
+    oracle: bool = Field(False, description="choose tau on the judged images, labelled as an oracle everywhere")
+    prior: str = Field("", description="class shares where the model will be used: uniform, train, estimate, or a file")
+    cost: Path | None = Field(None, description="file of true,answer,cost lines")
+    temperature: float | Literal["val"] | None = Field(None, description="a number, or val to fit it on validation")
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is asked for."""
+        return self == AdjustmentRequest()
+
+
+def create_request(*, temperature: str | None = None, **options: Any) -> AdjustmentRequest:
+    """Build a request from command-line values.
+
+    Args:
+        temperature: a number or "val".
+        **options: the other fields of ``AdjustmentRequest``.
+
+    Raises:
+        UsageError: a value out of range, or options that contradict each other.
+    """
+    try:
+        value = temperature if temperature in (None, "val") else float(temperature)
+        request = AdjustmentRequest(**options, temperature=value)
+    except ValidationError as error:
+        raise explain(error, AdjustmentRequest, "correction") from error
+    except ValueError as error:
+        raise UsageError(f"temperature {temperature!r} is neither a number nor val") from error
+    _check(request)
+    return request
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A correction and how it came about.
+
+    Attributes:
+        adjustment: the correction.
+        curve: the tuning curve, when a knob was tuned.
+    """
+
+    adjustment: Adjustment
+    curve: TuningCurve | None = None
+
+
+def choose_adjustment(
+    request: AdjustmentRequest, judged: SavedLogits, load_split: SplitLoader, card: Mapping[str, Any]
+) -> Choice:
+    """Return the correction a request describes.
+
+    Args:
+        request: what the user wants.
+        judged: logits of the images the result will be judged on.
+        load_split: returns the logits of another split of the run by name ("val", "train").
+        card: the run's protocol card; its "prior" says whether the loss compensates for the class frequencies.
+
+    Raises:
+        UsageError: options that contradict each other.
+        DataError: what the correction needs is missing (validation images, classifier weights).
+    """
+    _check(request)
+    start = no_adjustment(judged.num_classes, _trained_prior(judged, card))
+    adjustment, curve = _choose_strength(request, start, judged, load_split)
+    if request.prior:
+        adjustment = _choose_prior(request.prior, adjustment, judged)
+    if request.temperature is not None:
+        adjustment = _choose_temperature(request.temperature, adjustment, load_split)
+    if request.cost is not None:
+        adjustment = with_costs(adjustment, read_costs(request.cost, judged.class_names), request.cost.name)
+    return Choice(adjustment, curve)
+
+
+def _check(request: AdjustmentRequest) -> None:
+    if request.tune and request.oracle:
+        raise UsageError("--tune and --oracle exclude each other", "--tune chooses on validation images, honestly.")
+    if request.adjust == "none" and (request.tune or request.oracle or request.tau is not None):
+        raise UsageError("--tau, --tune and --oracle need a correction", "For example: --adjust la --tune")
+    if request.tau is not None and (request.tune or request.oracle):
+        raise UsageError("--tau fixes what --tune or --oracle would choose", "Leave one of them out.")
+
+
+def _trained_prior(saved: SavedLogits, card: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """Training counts, or None (equal shares) when the loss used the prior."""
+    return saved.class_counts if card.get("prior", "none") in ("none", "", None) else None
+
+
+def _choose_strength(
+    request: AdjustmentRequest, start: Adjustment, judged: SavedLogits, load_split: SplitLoader
+) -> tuple[Adjustment, TuningCurve | None]:
+    if request.adjust == "none":
+        return start, None
+    if not (request.tune or request.oracle):
+        return _builder(request.adjust, start, judged, load_split)(
+            request.tau if request.tau is not None else 1.0
+        ), None
+    split = "test" if request.oracle else "val"
+    tuned_on = judged if request.oracle else _validation(load_split, f"--tune chooses {request.adjust}'s strength")
+    on_split = _builder(request.adjust, start, tuned_on, load_split)
+    curve = tune(tuned_on, on_split, adjust=request.adjust, split=split)
+    adjustment = _builder(request.adjust, start, judged, load_split)(curve.chosen)
+    return replace(adjustment, oracle=request.oracle), curve
+
+
+def _builder(
+    adjust: str, start: Adjustment, applied_to: SavedLogits, load_split: SplitLoader
+) -> Callable[[float], Adjustment]:
+    """Return the correction as a function of tau, for the images it is applied to."""
+    if adjust == "la":
+        return partial(adjust_logits, start, applied_to.class_counts)
+    if adjust == "tau-norm":
+        if applied_to.weight_norm_K is None:
+            raise DataError(
+                "tau-normalisation needs one linear classifier on the features, which this model does not have",
+                "Use --adjust la, or retrain the classifier: ltk finetune-classifier RUN",
+            )
+        return partial(normalise_weights, start, applied_to.weight_norm_K, applied_to.bias_K)
+    transductive = adjust == "pn"
+    source, name = (applied_to, "") if transductive else _inductive_source(load_split)
+    mass_K = predicted_mass(start, (source.logits_NK[rows] for rows in source.chunks()))
+    return partial(rebalance_predictions, start, mass_K, transductive=transductive, note=name)
+
+
+def _inductive_source(load_split: SplitLoader) -> tuple[SavedLogits, str]:
+    try:
+        return load_split("val"), "mass of the validation images"
+    except DataError:
+        return load_split("train"), "mass of the training images"
+
+
+def _validation(load_split: SplitLoader, purpose: str) -> SavedLogits:
+    try:
+        return load_split("val")
+    except DataError as error:
+        raise DataError(
+            f"{purpose} on validation images, and the run has none",
+            "Train with --val N, or fix the value (--tau 1), or see the best possible with --oracle.",
+        ) from error
+
+
+def _choose_prior(prior: str, adjustment: Adjustment, judged: SavedLogits) -> Adjustment:
+    if prior == "uniform":
+        return change_prior(adjustment, [1.0] * judged.num_classes, "uniform")
+    if prior == "train":
+        return change_prior(adjustment, judged.class_counts, "of training")
+    if prior != "estimate":
+        path = Path(prior)
+        if not path.is_file():
+            raise UsageError(f"prior {prior!r} is neither uniform, train, estimate nor a file")
+        return change_prior(adjustment, read_prior(path, judged.class_names), f"from {path.name}")
+    estimated_K = estimate_prior(
+        lambda: (adjustment.probabilities(judged.logits_NK[rows]) for rows in judged.chunks()), adjustment.prior_K
+    )
+    return replace(change_prior(adjustment, estimated_K, "estimated from the judged images"), transductive=True)
+
+
+def _choose_temperature(
+    temperature: float | Literal["val"], adjustment: Adjustment, load_split: SplitLoader
+) -> Adjustment:
+    if temperature != "val":
+        return scale_temperature(adjustment, temperature)
+    saved = _validation(load_split, "the temperature is fitted")
+    return scale_temperature(adjustment, fit_temperature(saved, adjustment))

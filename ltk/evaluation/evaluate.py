@@ -1,0 +1,193 @@
+"""Forward passes over a split: in training for the counts, afterwards for the saved logits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ltk import distributed
+from ltk.checkpoint import load_model_and_metadata
+from ltk.config import DataSettings, create_config, read_toml
+from ltk.data.banks import open_bank
+from ltk.data.base import Source, Split
+from ltk.data.image import ImageSpec
+from ltk.data.sources import open_source
+from ltk.data.splits import Groups, Manifest, parse_groups
+from ltk.data.transforms import create_eval_view
+from ltk.errors import DataError
+from ltk.evaluation.logits import SavedLogits, load_current_logits, logits_path, save_logits
+from ltk.methods.base import Method
+from ltk.models.folding import fold_batch_norm
+
+Autocast = Callable[[], AbstractContextManager[object]]
+_CPU_BATCH, _GPU_BATCH = 64, 1000  # what stays in a CPU's cache; what fills a GPU
+
+
+def open_configured_source(data: DataSettings) -> Source:
+    """Open the data set a configuration names."""
+    return open_source(data.dataset, root=data.root, **data.source.model_dump(exclude_none=True))
+
+
+def resolve_groups(data: DataSettings, source: Source) -> Groups:
+    """Return the many/medium/few rule: as configured, else the data set's own."""
+    return source.groups if data.groups == "auto" else parse_groups(data.groups)
+
+
+class EvalSet:
+    """The images of a split, ready to be classified.
+
+    Args:
+        split: the images.
+        image: size and normalisation.
+        device: where they live.
+        batch_size: images per forward pass; 0 takes 64 on a CPU, 1,000 elsewhere.
+        shared: with several processes each takes every ``world_size``-th image, from its rank on.
+    """
+
+    def __init__(
+        self, split: Split, image: ImageSpec, device: torch.device, batch_size: int = 0, shared: bool = False
+    ) -> None:
+        self._bank = open_bank(split, image.stored, image.channels, device)
+        self._view = create_eval_view(image.size, image.mean, image.std)
+        self._batch_size = batch_size or (_CPU_BATCH if device.type == "cpu" else _GPU_BATCH)
+        self._shared = shared
+        first, every = (distributed.rank(), distributed.world_size()) if shared else (0, 1)
+        self._positions = torch.arange(first, len(self._bank.target_N), every, device=self._bank.target_N.device)
+        self.target_N = self._bank.target_N[self._positions]
+
+    def batches(self) -> Iterator[Tensor]:
+        """Yield x_BCHW, normalised, in the order of the split."""
+        for images_BCHW in self._bank.stream(self._positions.split(self._batch_size)):
+            yield self._view(images_BCHW)
+
+    @torch.inference_mode()
+    def predict(self, method: Method, autocast: Autocast = nullcontext, *, fold: bool = False) -> Tensor:
+        """Return logits_NK as float32 on the device; the method's mode is restored afterwards.
+
+        Args:
+            method: the network.
+            autocast: precision of the forward passes.
+            fold: let convolutions carry the BatchNorm behind them; faster, and rounded differently.
+        """
+        was_training = method.training
+        method.eval()
+        network = None if fold else method
+        logits = []
+        for x_BCHW in self.batches():
+            network = network or fold_batch_norm(method, partial(_predict_some, x_BCHW=x_BCHW))
+            with autocast():
+                logits.append(network.predict(x_BCHW).float())
+        method.train(was_training)
+        return torch.cat(logits)
+
+    def count_correct(self, method: Method, autocast: Autocast = nullcontext) -> tuple[np.ndarray, np.ndarray]:
+        """Return how many images of each class are classified right, and how many there are (int64, K each).
+
+        In half precision, where the figures are rounded anyway, BatchNorm is folded.
+        """
+        logits_NK = self.predict(method, autocast, fold=autocast is not nullcontext)
+        right_N = logits_NK.argmax(dim=1) == self.target_N
+        num_classes = logits_NK.shape[1]
+        counts = torch.stack(
+            [
+                torch.bincount(self.target_N[right_N], minlength=num_classes),
+                torch.bincount(self.target_N, minlength=num_classes),
+            ]
+        )
+        correct_K, total_K = (distributed.add_up(counts) if self._shared else counts).cpu().numpy()
+        return correct_K, total_K
+
+
+def _predict_some(method: Method, x_BCHW: Tensor) -> Tensor:
+    return method.predict(x_BCHW[:2])
+
+
+def ensure_logits(run: Path, split: str = "test", checkpoint: str = "last", device: str = "cpu") -> SavedLogits:
+    """Return the logits of a run on a split, computed and saved if they are not there yet.
+
+    Args:
+        run: a run directory.
+        split: train, val or test.
+        checkpoint: last or best.
+        device: where to compute.
+
+    Raises:
+        DataError: no such checkpoint or split, or the images are not those of the run.
+    """
+    current = load_current_logits(run, split, checkpoint)
+    if current is not None:
+        return current
+    weights = run / "checkpoints" / f"{checkpoint}.safetensors"
+    config = create_config(read_toml(run / "config.toml"), str(run / "config.toml"))
+    source = open_configured_source(config.data)
+    manifest = Manifest.read(run / "split.json")
+    splits = manifest.open(source)
+    if split not in splits:
+        raise DataError(f"{run} has no {split} split", f"It has {', '.join(sorted(splits))}.")
+    if checkpoint == "best" and not weights.exists():
+        raise DataError(f"{run} has no best checkpoint", "Use the last one, or train further.")
+    method, metadata = load_model_and_metadata(weights if checkpoint == "best" else run)
+    saved = compute_logits(
+        method.to(device),
+        splits[split],
+        ImageSpec.from_json(json.loads(metadata["image"])),
+        class_names=manifest.class_names,
+        class_counts=manifest.counts,
+        groups=resolve_groups(config.data, source),
+        checkpoint=checkpoint,
+    )
+    save_logits(saved, logits_path(run, split, checkpoint))
+    return saved
+
+
+def compute_logits(
+    method: Method,
+    split: Split,
+    image: ImageSpec,
+    *,
+    class_names: tuple[str, ...],
+    class_counts: tuple[int, ...],
+    groups: Groups,
+    checkpoint: str,
+) -> SavedLogits:
+    """Return the logits of a method on a split, in float32."""
+    device = next(method.parameters()).device
+    logits_NK = EvalSet(split, image, device).predict(method)
+    norm_K, bias_K = _linear_classifier(method)
+    return SavedLogits(
+        logits_NK=logits_NK.cpu().numpy(),
+        target_N=np.asarray(split.labels_N, dtype=np.int64),
+        index_N=np.arange(len(split.labels_N), dtype=np.int64),
+        class_names=class_names,
+        class_counts=class_counts,
+        groups=groups,
+        fingerprint=fingerprint_split(split),
+        checkpoint=checkpoint,
+        weight_norm_K=norm_K,
+        bias_K=bias_K,
+    )
+
+
+def fingerprint_split(split: Split) -> str:
+    """Return sha256 (hex) over the names and labels of a split: equal means the same images."""
+    digest = hashlib.sha256()
+    for name, label in zip(split.names, split.labels_N, strict=True):
+        digest.update(f"{name}\0{label}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def _linear_classifier(method: Method) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Row norms and bias of the linear layer that ``predict`` ends with, where there is one."""
+    head = method.get_submodule(method.classifier_name) if method.classifier_name else None
+    if type(head) is not nn.Linear:  # a subclass may do more, such as scale its logits
+        return None, None
+    bias = None if head.bias is None else head.bias.detach().float().cpu().numpy()
+    return head.weight.detach().float().norm(dim=1).cpu().numpy(), bias

@@ -1,0 +1,78 @@
+"""Which class belongs to which group: by limits, by tertile, or from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ltk.data.splits import Groups as Limits
+from ltk.data.splits import assign_groups, parse_groups
+from ltk.errors import DataError
+from ltk.evaluation.inputs import check_names, read_rows
+from ltk.evaluation.metrics import GROUP_NAMES, BoolArray, IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Groups of classes, most frequent first.
+
+    Attributes:
+        names: names of the groups.
+        group_K: the group of each class, an index of ``names``.
+        rule: how the groups were made, for the title of a table.
+    """
+
+    names: tuple[str, ...]
+    group_K: IntArray
+    rule: str
+
+    @property
+    def rarest(self) -> str:
+        """The group with the fewest training images per class."""
+        return self.names[-1]
+
+    def mask(self, name: str) -> BoolArray:
+        """Return which classes belong to a group; "all" is every class."""
+        if name == "all":
+            return np.ones(len(self.group_K), dtype=bool)
+        return np.asarray(self.group_K == self.names.index(name))
+
+
+def create_groups(class_counts_K: ArrayLike, rule: Limits | str, class_names: Sequence[str] = ()) -> Groups:
+    """Build the groups a rule describes.
+
+    Args:
+        class_counts_K: training images of each class.
+        rule: limits (100, 20) or "100,20" (many > 100 >= medium >= 20 > few), "tertile", or the path of a file with
+            a line ``class,group`` for every class.
+        class_names: names of the classes, which a file refers to.
+
+    Raises:
+        UsageError: the rule is none of these.
+        DataError: the file leaves a class out or names one that does not exist.
+    """
+    if isinstance(rule, str) and Path(rule).is_file():
+        return _read_groups(Path(rule), class_names, class_counts_K)
+    limits = parse_groups(rule) if isinstance(rule, str) else rule
+    group_K = assign_groups(class_counts_K, limits)
+    if isinstance(limits, str):
+        return Groups(GROUP_NAMES, group_K, "thirds of the classes by training images")
+    return Groups(GROUP_NAMES, group_K, f"many > {limits[0]} >= medium >= {limits[1]} > few training images")
+
+
+def _read_groups(path: Path, class_names: Sequence[str], counts_K: ArrayLike) -> Groups:
+    chosen = {name: group for _, (name, group) in read_rows(path, 2)}
+    check_names(chosen, class_names, path)
+    missing = [name for name in class_names if name not in chosen]
+    if missing:
+        raise DataError(f"{path}: no group for {', '.join(missing[:5])}", f"{len(missing)} classes are missing.")
+    counts = dict(zip(class_names, np.asarray(counts_K).tolist(), strict=True))
+    sizes = {group: mean(counts[n] for n in class_names if chosen[n] == group) for group in chosen.values()}
+    names = tuple(sorted(sizes, key=lambda group: -sizes[group]))
+    group_K = np.array([names.index(chosen[name]) for name in class_names], dtype=np.int64)
+    return Groups(names, group_K, f"groups of {path.name}")

@@ -1,0 +1,202 @@
+"""The logits of one run on one split, saved once; every number of an evaluation is computed from them.
+
+Suffixes: N images, K classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from ltk.data.splits import Groups as Limits
+from ltk.errors import DataError, DivergedError
+from ltk.evaluation.metrics import IntArray
+from ltk.files import disk_faults
+
+_CHUNK_VALUES = 1 << 22  # 16 MB of float32 at a time
+_BLANK = b"0" * 64
+_ARRAYS = ("logits_NK", "target_N", "index_N", "weight_norm_K", "bias_K")
+_DTYPES: dict[str, type[np.generic]] = {"F32": np.float32, "I64": np.int64}
+
+
+@dataclass(frozen=True, slots=True)
+class SavedLogits:
+    """What a run says about every image of a split.
+
+    Attributes:
+        logits_NK: float32, as ``Method.predict`` gives them.
+        target_N: int64 class labels.
+        index_N: int64 positions in the split, for naming an image.
+        class_names: K names.
+        class_counts: K numbers of training images.
+        groups: the groups that belong to the data set: limits such as (100, 20), or "tertile".
+        fingerprint: of the images and labels of the split; equal fingerprints mean the same images.
+        checkpoint: which checkpoint of the run gave the logits.
+        weight_norm_K: length of each class's weight vector, where the classifier is one linear layer on the features.
+        bias_K: its bias, where it has one.
+    """
+
+    logits_NK: NDArray[np.float32]
+    target_N: IntArray
+    index_N: IntArray
+    class_names: tuple[str, ...]
+    class_counts: tuple[int, ...]
+    groups: Limits = (100, 20)
+    fingerprint: str = ""
+    checkpoint: str = "last"
+    weight_norm_K: NDArray[np.float32] | None = field(default=None)
+    bias_K: NDArray[np.float32] | None = field(default=None)
+
+    def __post_init__(self) -> None:
+        images, classes = self.logits_NK.shape
+        if not images:
+            raise DataError("the split has no images", "Choose another split.")
+        if not (len(self.class_names) == len(self.class_counts) == classes):
+            raise DataError(
+                f"{classes} logits per image, {len(self.class_names)} class names, {len(self.class_counts)} counts",
+                "The logits and the split come from different data.",
+            )
+        if not (len(self.target_N) == len(self.index_N) == images):
+            raise DataError(f"{images} rows of logits, {len(self.target_N)} labels, {len(self.index_N)} positions")
+        if self.target_N.min() < 0 or self.target_N.max() >= classes:
+            raise DataError(f"labels reach from {self.target_N.min()} to {self.target_N.max()}, classes are {classes}")
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return int(self.logits_NK.shape[1])
+
+    def chunks(self) -> Iterator[slice]:
+        """Yield ranges of rows that keep temporaries small."""
+        yield from row_chunks(*self.logits_NK.shape)
+
+    def require_finite(self) -> None:
+        """Check every logit.
+
+        Raises:
+            DivergedError: some are nan or infinite.
+        """
+        bad = sum(int((~np.isfinite(self.logits_NK[rows])).any(axis=1).sum()) for rows in self.chunks())
+        if bad:
+            raise DivergedError(
+                f"{bad} of {len(self.target_N)} images have logits that are not finite ({self.checkpoint})",
+                "Training diverged; evaluate an earlier checkpoint with --checkpoint best.",
+            )
+
+
+def row_chunks(rows: int, columns: int) -> Iterator[slice]:
+    """Yield ranges of rows of a matrix, about 4 million values each."""
+    step = max(1, _CHUNK_VALUES // max(1, columns))
+    for start in range(0, rows, step):
+        yield slice(start, min(start + step, rows))
+
+
+def save_logits(saved: SavedLogits, path: Path) -> None:
+    """Write logits as a sealed file of tensors: whole or not at all.
+
+    Args:
+        saved: what to write.
+        path: file to write or replace; its folder is made.
+
+    Raises:
+        EnvironmentFault: the disk does not take it.
+    """
+    import torch  # reading does without
+
+    from ltk.checkpoint import write_tensors
+
+    values = {name: getattr(saved, name) for name in _ARRAYS}
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(v)) for name, v in values.items() if v is not None}
+    metadata = {
+        "fingerprint": saved.fingerprint,
+        "class_names": json.dumps(saved.class_names),
+        "class_counts": json.dumps([int(n) for n in saved.class_counts]),
+        "groups": json.dumps(saved.groups),
+        "checkpoint": saved.checkpoint,
+    }
+    with disk_faults(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_tensors(path, tensors, metadata)
+
+
+def logits_path(run: Path, split: str, checkpoint: str = "last") -> Path:
+    """Return where the logits of a run's checkpoint on a split are kept."""
+    return run / "logits" / (f"{split}.safetensors" if checkpoint == "last" else f"{split}-{checkpoint}.safetensors")
+
+
+def load_current_logits(run: Path, split: str, checkpoint: str = "last") -> SavedLogits | None:
+    """Return saved logits unless there are none or the checkpoint is younger; needs no torch.
+
+    Raises:
+        DataError: they are torn or altered.
+    """
+    path, weights = logits_path(run, split, checkpoint), run / "checkpoints" / f"{checkpoint}.safetensors"
+    if not path.exists() or (weights.exists() and path.stat().st_mtime < weights.stat().st_mtime):
+        return None
+    return load_logits(path)
+
+
+def load_logits(path: Path) -> SavedLogits:
+    """Read saved logits into memory and check them against their checksum.
+
+    Raises:
+        DataError: no such file, or it is torn or altered.
+    """
+    header, length = _read_header(path)
+    metadata = header.pop("__metadata__", {})
+    stored = metadata.get("sha256", "")
+    arrays: dict[str, Any] = {}
+    with path.open("rb") as file:
+        digest = hashlib.sha256(file.read(length).replace(stored.encode(), _BLANK, 1))
+    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        begin, end = entry["data_offsets"]
+        dtype = np.dtype(_DTYPES[entry["dtype"]])
+        flat = np.fromfile(path, dtype, (end - begin) // dtype.itemsize, offset=length + begin)
+        digest.update(flat.data)
+        arrays[name] = flat.reshape(entry["shape"])
+    if digest.hexdigest() != stored:
+        raise _damaged(path, "its content does not match its checksum")
+    return _unpack(arrays, metadata, path)
+
+
+def _unpack(arrays: dict[str, Any], metadata: dict[str, str], path: Path) -> SavedLogits:
+    try:
+        groups = json.loads(metadata["groups"])
+        return SavedLogits(
+            **arrays,
+            class_names=tuple(json.loads(metadata["class_names"])),
+            class_counts=tuple(json.loads(metadata["class_counts"])),
+            groups=groups if isinstance(groups, str) else (groups[0], groups[1]),
+            fingerprint=metadata["fingerprint"],
+            checkpoint=metadata["checkpoint"],
+        )
+    except (KeyError, TypeError) as error:
+        raise _damaged(path, f"it lacks {error}") from error
+
+
+def _read_header(path: Path) -> tuple[dict[str, Any], int]:
+    """The header, and where the data begin.
+
+    The library checks the file; its tensors are read apart, because it keeps the whole file mapped beside the copy
+    it makes, twice the memory, and a mapped file that shrinks kills the process.
+    """
+    try:
+        with safe_open(path, framework="np"), path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            return json.loads(file.read(length)), 8 + length
+    except FileNotFoundError as error:
+        raise DataError(f"no saved logits at {path}", "Run ltk eval on the run that should have them.") from error
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, str(error).splitlines()[0]) from error
+
+
+def _damaged(path: Path, reason: str) -> DataError:
+    return DataError(f"{path} is damaged: {reason}", "Delete it; ltk eval computes the logits again.")

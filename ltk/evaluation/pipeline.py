@@ -1,0 +1,133 @@
+"""From a run directory to figures: logits once, then correction, outcomes, groups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ltk.evaluation.assessment import Assessment, create_assessment
+from ltk.evaluation.choose import AdjustmentRequest, SplitLoader, choose_adjustment
+from ltk.evaluation.compare import Entry, create_entry
+from ltk.evaluation.groups import Groups, create_groups
+from ltk.evaluation.logits import SavedLogits, load_current_logits
+from ltk.evaluation.outcomes import Outcome, assess
+from ltk.evaluation.posthoc import Adjustment
+from ltk.evaluation.runs import RunInfo, read_run
+from ltk.evaluation.tune import TuningCurve
+
+AS_TRAINED = AdjustmentRequest()
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluatedRun:
+    """One run judged on one split.
+
+    Attributes:
+        run: what the directory says about itself.
+        split: which images.
+        saved: their logits.
+        groups: groups of the classes.
+        adjustment: the correction.
+        outcome: the corrected model's answers.
+        curve: how the correction's strength was tuned, if it was.
+    """
+
+    run: RunInfo
+    split: str
+    saved: SavedLogits
+    groups: Groups
+    adjustment: Adjustment
+    outcome: Outcome
+    curve: TuningCurve | None = None
+
+    def assessment(self, *, worst: int = 5, with_classwise: bool = False) -> Assessment:
+        """Return all figures; see ``create_assessment``."""
+        return create_assessment(
+            self.saved, self.outcome, self.groups, self.adjustment, worst=worst, with_classwise=with_classwise
+        )
+
+    def entry(self, name: str = "") -> Entry:
+        """Return what a comparison needs, under the run's name or another one."""
+        label = self.adjustment.label
+        return create_entry(name or self.run.name, self.run.card, self.saved, self.outcome, self.groups, label)
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """On which images, from which checkpoint and by which groups runs are judged.
+
+    Attributes:
+        split: test, val or train.
+        checkpoint: last or best.
+        groups: rule for ``create_groups``; None takes the data set's own.
+        device: where logits are computed that are not saved yet.
+    """
+
+    split: str = "test"
+    checkpoint: str = "last"
+    groups: str | None = None
+    device: str = "cpu"
+
+    def evaluate(self, path: Path, request: AdjustmentRequest = AS_TRAINED) -> EvaluatedRun:
+        """Judge a run; see ``evaluate_all``."""
+        return self.evaluate_all(path, request)[0]
+
+    def evaluate_all(self, path: Path, *requests: AdjustmentRequest) -> list[EvaluatedRun]:
+        """Judge a run once for each request, from one reading of its logits.
+
+        Args:
+            path: a run directory.
+            *requests: what to do to its logits first.
+
+        Raises:
+            DataError: the run lacks something that is asked for.
+            DivergedError: it has logits that are not finite.
+        """
+        run, load = read_run(path), self.loader(path)
+        saved = load(self.split)
+        saved.require_finite()
+        groups = create_groups(saved.class_counts, self.groups or saved.groups, saved.class_names)
+        results = []
+        for request in requests:
+            choice = choose_adjustment(request, saved, load, run.card)
+            if choice.curve:
+                choice.curve.write(path / "logits")
+            outcome = assess(saved, choice.adjustment)
+            results.append(EvaluatedRun(run, self.split, saved, groups, choice.adjustment, outcome, choice.curve))
+        return results
+
+    def loader(self, path: Path) -> SplitLoader:
+        """Return a function from the name of a split to the run's logits on it."""
+
+        def load(split: str) -> SavedLogits:
+            saved = load_current_logits(path, split, self.checkpoint)
+            if saved is None:
+                from ltk.evaluation.evaluate import ensure_logits  # imports torch
+
+                saved = ensure_logits(path, split, self.checkpoint, self.device)
+            return saved
+
+        return load
+
+
+def evaluate_variants(judge: Judge, path: Path, request: AdjustmentRequest) -> list[tuple[str, EvaluatedRun]]:
+    """Judge a run as trained and, unless the request is empty, corrected; PN also in its inductive form.
+
+    Returns:
+        label and result, "as trained" first.
+    """
+    if request.is_empty:
+        return [("as trained", judge.evaluate(path))]
+    plain, corrected = judge.evaluate_all(path, AS_TRAINED, request)
+    variants = [("as trained", plain), (corrected.adjustment.label, corrected)]
+    if request.adjust == "pn":
+        inductive = judge.evaluate(path, _inductive(request, corrected))
+        marked = replace(inductive, adjustment=replace(inductive.adjustment, oracle=request.oracle))
+        variants.append((marked.adjustment.label, marked))
+    return variants
+
+
+def _inductive(request: AdjustmentRequest, corrected: EvaluatedRun) -> AdjustmentRequest:
+    """The same request with PN's mass taken from other images, at the strength already chosen."""
+    tau = corrected.curve.chosen if corrected.curve else request.tau
+    return request.model_copy(update={"adjust": "pn-inductive", "tau": tau, "tune": False, "oracle": False})

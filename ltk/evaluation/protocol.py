@@ -1,0 +1,74 @@
+"""Under which rules figures came about, and where the rules of two runs differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+# What a reader should see first, in the order in which it usually matters.
+_FIRST = (
+    "dataset", "imb", "imb_type", "subset", "fingerprint", "train_images", "backbone", "width", "parameters", "init",
+    "epochs", "images_seen", "views", "streams", "selection", "checkpoint", "adjustment", "transductive", "prior",
+)  # fmt: skip
+_NOT_PROTOCOL = {"method", "options", "preset", "seed", "parent", "stage_one"}
+_NOT_RECIPE = {"seed", "parent"}  # of which run a second stage is made differs from seed to seed
+_MISSING = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class ProtocolDifference:
+    """One rule that is not the same everywhere.
+
+    Attributes:
+        key: which rule.
+        values: what it is, by name of the recipe.
+    """
+
+    key: str
+    values: Mapping[str, str]
+
+    def __str__(self) -> str:
+        return f"{self.key}: " + ", ".join(f"{value} ({name})" for name, value in self.values.items())
+
+
+def protocol_differences(cards: Mapping[str, Mapping[str, Any]]) -> list[ProtocolDifference]:
+    """Return every rule on which the cards disagree, the weightiest first.
+
+    Args:
+        cards: protocol cards by name of the recipe; a rule that a card lacks counts as different from any value.
+    """
+    keys = dict.fromkeys(key for card in cards.values() for key in card if key not in _NOT_PROTOCOL)
+    ordered = [key for key in _FIRST if key in keys] + [key for key in keys if key not in _FIRST]
+    rows = [
+        ProtocolDifference(key, {name: show_rule(key, card.get(key)) for name, card in cards.items()})
+        for key in ordered
+    ]
+    return [row for row in rows if len(set(row.values.values())) > 1]
+
+
+def recipe_key(card: Mapping[str, Any]) -> str:
+    """Return a text that is equal for runs of one recipe: everything on the card but the seed and the parent run."""
+    return repr(sorted((key, repr(value)) for key, value in card.items() if key not in _NOT_RECIPE))
+
+
+def short_parameters(count: object) -> str:
+    """Return a number of parameters as 0.46M; "-" when it is not known."""
+    return f"{count / 1e6:.2f}M" if isinstance(count, int | float) else _MISSING
+
+
+def show_rule(key: str, value: object) -> str:
+    """Return the value of a rule as text."""
+    if value is None:
+        return _MISSING
+    if key == "fingerprint":
+        return str(value)[:12]
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int) and value >= 10_000:
+        return f"{value:,}"
+    if isinstance(value, Mapping):
+        return " ".join(f"{k}={v}" for k, v in value.items()) or _MISSING
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return " ".join(map(str, value)) or _MISSING
+    return str(value)

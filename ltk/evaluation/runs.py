@@ -1,0 +1,71 @@
+"""A finished run as an evaluation sees it: its card, its configuration, its course."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ltk.config import read_toml
+from ltk.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """What a run directory says about itself.
+
+    Attributes:
+        path: the directory.
+        card: the protocol card; empty while the run is not finished.
+        config: the resolved configuration.
+        records: one mapping per epoch.
+    """
+
+    path: Path
+    card: Mapping[str, Any]
+    config: Mapping[str, Any]
+    records: tuple[Mapping[str, Any], ...]
+
+    @property
+    def name(self) -> str:
+        """The last two parts of the path, such as "digits-imb50/ce-001"."""
+        return "/".join(self.path.resolve().parts[-2:])
+
+    @property
+    def best_on_test(self) -> tuple[float, int] | None:
+        """Highest test accuracy (a fraction) of any epoch and that epoch (from 1): an oracle."""
+        tested = [(r["test"]["top1"], -r["epoch"]) for r in self.records if isinstance(r.get("test"), Mapping)]
+        if not tested:
+            return None
+        top1, epoch = max(tested)
+        return float(top1), 1 - int(epoch)
+
+
+def read_run(path: Path) -> RunInfo:
+    """Read a run directory.
+
+    Raises:
+        DataError: it is none.
+    """
+    if not (path / "config.toml").is_file():
+        raise DataError(f"{path} is not a run directory: it has no config.toml", "Give a folder that ltk train wrote.")
+    card = path / "card.json"
+    try:
+        content = json.loads(card.read_text(encoding="utf-8")) if card.exists() else {}
+    except ValueError as error:
+        raise DataError(f"{card} is damaged: {error}") from error
+    return RunInfo(path, content, read_toml(path / "config.toml"), _read_records(path / "metrics.jsonl"))
+
+
+def _read_records(path: Path) -> tuple[Mapping[str, Any], ...]:
+    """One record per line; a last line that a kill cut short is left out."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    records = []
+    for line in lines:
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            break
+    return tuple(records)

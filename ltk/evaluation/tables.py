@@ -1,0 +1,139 @@
+"""Tables as data, and as Markdown, LaTeX, CSV; accuracies are shown in percent."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ltk.evaluation.assessment import ClassRow
+from ltk.evaluation.compare import Comparison, Recipe
+from ltk.evaluation.protocol import short_parameters
+from ltk.evaluation.published import PublishedFigure
+from ltk.evaluation.shift import ShiftRow
+from ltk.evaluation.summary import Summary
+
+EMPTY = "-"
+_LATEX = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {"~": r"\textasciitilde{}", "±": r"$\pm$", "\\": "/"})
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Column titles and rows of text."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    title: str = ""
+
+    def markdown(self) -> str:
+        """Return a Markdown table, numbers right-aligned."""
+        rule = [":--"] + ["--:"] * (len(self.columns) - 1)
+        cells = [[cell.replace("|", "\\|") for cell in row] for row in (self.columns, *self.rows)]
+        lines = [cells[0], rule, *cells[1:]]
+        return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+    def latex(self) -> str:
+        """Return a LaTeX tabular with booktabs rules."""
+        head, *body = (
+            " & ".join(cell.translate(_LATEX) for cell in row) + r" \\" for row in (self.columns, *self.rows)
+        )
+        layout = "l" + "r" * (len(self.columns) - 1)
+        parts = [rf"\begin{{tabular}}{{{layout}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule"]
+        return "\n".join([*parts, r"\end{tabular}"]) + "\n"
+
+    def csv(self) -> str:
+        """Return comma-separated values."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows((self.columns, *self.rows))
+        return text.getvalue()
+
+
+def percent(value: float | None) -> str:
+    """Return a fraction as percent with one decimal; "-" for None."""
+    return EMPTY if value is None else f"{100 * value:.1f}"
+
+
+def span(interval: tuple[float, float] | None) -> str:
+    """Return an interval of fractions in percent; "-" for None."""
+    return EMPTY if interval is None else f"{percent(interval[0])} to {percent(interval[1])}"
+
+
+def summary_table(summary: Summary, shown: Sequence[str], title: str = "") -> Table:
+    """Return the groups of one model, a row each.
+
+    Args:
+        summary: accuracy by group.
+        shown: which groups.
+        title: of the table.
+    """
+    columns = ("split", "classes", "test images", "top-1", "95% interval", "balanced", "top-5", "train images")
+    rows = [
+        (
+            row.group,
+            f"{row.classes}",
+            f"{row.images:,}",
+            percent(row.top1),
+            span(row.interval),
+            percent(row.balanced),
+            percent(row.top5),
+            f"{row.train_images:,}",
+        )
+        for row in summary.rows
+        if row.group in shown
+    ]
+    return Table(columns, tuple(rows), title)
+
+
+def class_table(classes: Sequence[ClassRow], title: str = "per class") -> Table:
+    """Return a row per class."""
+    columns = ("class", "group", "train", "test", "correct", "accuracy", "95% interval")
+    rows = [
+        (r.name, r.group, f"{r.n_train}", f"{r.n_test}", f"{r.correct}", percent(r.accuracy), span(r.interval))
+        for r in classes
+    ]
+    return Table(columns, tuple(rows), title)
+
+
+def shift_table(rows: Sequence[ShiftRow]) -> Table:
+    """Return a row per shifted test distribution."""
+    cells = [(row.name, percent(row.top1), percent(row.top1_known)) for row in rows]
+    return Table(("test classes", "top-1", "told the shares"), tuple(cells), "shifted tests (re-weighted)")
+
+
+def comparison_table(
+    comparison: Comparison, published: Sequence[PublishedFigure] = (), shown: Sequence[str] = ()
+) -> Table:
+    """Return a row per recipe, then the published figures.
+
+    Args:
+        comparison: recipes on the same images.
+        published: figures to put below.
+        shown: which groups; all by default.
+    """
+    groups = [group for group in ("all", *comparison.groups) if not shown or group in shown]
+    columns = ("recipe", *groups, "balanced", "seeds", "network", "width", "params")
+    rows = [_recipe_row(recipe, groups) for recipe in comparison.recipes]
+    for figure in published:
+        name = f"{figure.name} [{figure.confidence}, {figure.source}]"
+        rows.append((name, *_published_cells(figure, groups), EMPTY, EMPTY, figure.network, EMPTY, EMPTY))
+    return Table(columns, tuple(rows), "comparison on the same test images")
+
+
+def _published_cells(figure: PublishedFigure, groups: Sequence[str]) -> list[str]:
+    return [figure.shown if group == "all" else EMPTY for group in groups]
+
+
+def _recipe_row(recipe: Recipe, groups: Sequence[str]) -> tuple[str, ...]:
+    card = recipe.card
+    accuracies = [_with_spread(recipe.accuracy(group)) for group in groups]
+    accuracies.append(_with_spread(recipe.accuracy("all", balanced=True)))
+    network = (str(card.get("backbone", EMPTY)), str(card.get("width") or EMPTY))
+    return (recipe.name, *accuracies, f"{len(recipe.entries)}", *network, short_parameters(card.get("parameters")))
+
+
+def _with_spread(value: tuple[float, float | None] | None) -> str:
+    if value is None:
+        return EMPTY
+    centre, spread = value
+    return percent(centre) if spread is None else f"{percent(centre)} ± {percent(spread)}"

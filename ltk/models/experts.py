@@ -1,0 +1,109 @@
+"""RIDE's network: several experts that share the early stages of a ResNet.
+
+Wang, Lian, Miao, Liu, Yu: "Long-tailed recognition by routing diverse distribution-aware experts", ICLR 2021,
+section 3.1: stem and first stages are shared, the last two stages exist once per expert, optionally narrower.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import timm
+import torch
+from timm.models.resnet import ResNet
+from torch import Tensor, nn
+
+from ltk.errors import UsageError
+from ltk.models.backbones import Backbone
+from ltk.models.freezing import stage_names
+
+_OWN_STAGES = 2
+
+
+class ExpertBackbone(Backbone):
+    """A backbone whose features are those of E experts, side by side.
+
+    Args:
+        shared: a ResNet or ResNeXt whose last two stages are left out.
+        experts: the last two stages of each expert.
+        expert_features: D, channels of one expert's map.
+
+    Attributes:
+        num_experts: E.
+        expert_features: D; ``num_features`` and ``map_features`` are E * D.
+    """
+
+    def __init__(self, shared: nn.Module, experts: list[nn.Module], expert_features: int) -> None:
+        super().__init__(shared)
+        self.experts = nn.ModuleList(experts)
+        self.num_experts, self.expert_features = len(experts), expert_features
+        self.num_features = self.map_features = len(experts) * expert_features
+
+    def forward_maps(self, x_BCHW: Tensor, num_experts: int | None = None) -> list[Tensor]:
+        """Return each expert's map_BDHW.
+
+        Args:
+            x_BCHW: images.
+            num_experts: run the first so many alone; None runs all.
+        """
+        shared_BCHW = super().forward_map(x_BCHW)
+        return [expert(shared_BCHW) for expert in self.experts[:num_experts]]
+
+    def forward_map(self, x_BCHW: Tensor) -> Tensor:
+        """Return map_BCHW with E * D channels, expert after expert."""
+        return torch.cat(self.forward_maps(x_BCHW), dim=1)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Return pooled features_BD of width E * D."""
+        return self.forward_map(x_BCHW).mean(dim=(2, 3))
+
+
+def create_experts(backbone: Backbone, num_experts: int, width: float = 1.0) -> ExpertBackbone:
+    """Split a ResNet into shared early stages and fresh late stages for each expert.
+
+    Pretrained weights stay in the shared part alone: experts that start alike would stay alike.
+
+    Args:
+        backbone: a ResNet or ResNeXt; it is copied.
+        num_experts: E.
+        width: factor on the channels of the late stages (RIDE: 0.75), for timm's ResNets alone.
+
+    Raises:
+        UsageError: a network without residual stages, or one whose width cannot change.
+    """
+    names = stage_names(backbone.net)
+    if len(names) <= _OWN_STAGES:
+        raise UsageError("experts need a ResNet with stages", "Use a ResNet or ResNeXt backbone.")
+    late = names[-_OWN_STAGES:]
+    template = backbone.net if width == 1 else _create_narrow(backbone.net, width)
+    stages = nn.Sequential(*(template.get_submodule(name) for name in late))
+    experts: list[nn.Module] = [_redrawn(stages) for _ in range(num_experts)]
+    shared = copy.deepcopy(backbone.net)
+    for name in late:
+        setattr(shared, name, nn.Sequential())  # passes its input on
+    return ExpertBackbone(shared, experts, int(template.num_features))  # type: ignore[arg-type]
+
+
+def _create_narrow(net: nn.Module, width: float) -> nn.Module:
+    """A timm ResNet of the same architecture with scaled late stages."""
+    if not isinstance(net, ResNet):
+        raise UsageError("only timm's ResNets take another expert width", "Leave method.expert_width at 1.")
+    stages: list[Any] = [net.get_submodule(name) for name in stage_names(net)]
+    outputs: list[Any] = [info["num_chs"] for info in net.feature_info[-len(stages) :]]
+    planes = [output // stage[0].expansion for output, stage in zip(outputs, stages, strict=True)]
+    late = (round(width * channels) for channels in planes[-_OWN_STAGES:])
+    architecture: Any = net.pretrained_cfg["architecture"]  # type: ignore[index]
+    narrow: nn.Module = timm.create_model(architecture, num_classes=0, channels=(*planes[:-_OWN_STAGES], *late))
+    return narrow
+
+
+def _redrawn(stages: nn.Module) -> nn.Module:
+    """A copy with convolutions from N(0, 2 / (k^2 * channels out)) and norms at 1 and 0, as RIDE starts."""
+    fresh = copy.deepcopy(stages)
+    for module in fresh.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()
+    return fresh

@@ -1,0 +1,60 @@
+"""What stands on a backbone: linear and cosine classifiers, projector, predictor."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class CosineClassifier(nn.Module):
+    """Cosines between features and class vectors, unscaled; no bias.
+
+    Each class vector starts uniform in (-1, 1) and renormalised to length 1 (LDAM, Cao et al. 2019, NormedLinear).
+
+    Args:
+        in_features: D.
+        num_classes: K.
+    """
+
+    def __init__(self, in_features: int, num_classes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(F.normalize(torch.empty(num_classes, in_features).uniform_(-1, 1), dim=1))
+
+    def forward(self, features_BD: Tensor) -> Tensor:
+        """Return cosines_BK in [-1, 1], in full precision: losses multiply them by 30."""
+        with full_precision(features_BD.device):
+            features_BD = features_BD.to(self.weight.dtype)
+            return F.linear(F.normalize(features_BD, dim=1), F.normalize(self.weight, dim=1))
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Return a context in which autocast is off."""
+    if not torch.amp.is_autocast_available(device.type):
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
+
+
+def create_mlp(*widths: int, norm: bool = False) -> nn.Sequential:
+    """Return Linear layers with ReLU between them.
+
+    Args:
+        *widths: input, hidden and output widths.
+        norm: put BatchNorm1d before each ReLU.
+    """
+    layers: list[nn.Module] = []
+    for i, (width_in, width_out) in enumerate(pairwise(widths)):
+        if i:
+            layers += [nn.BatchNorm1d(width_in), nn.ReLU()] if norm else [nn.ReLU()]
+        layers.append(nn.Linear(width_in, width_out))
+    return nn.Sequential(*layers)
+
+
+def initialise_kaiming(module: nn.Module) -> None:
+    """Draw every convolution and linear weight from kaiming_normal_ (fan-in), as the CIFAR ResNets do."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear | nn.Conv2d):
+            nn.init.kaiming_normal_(part.weight)

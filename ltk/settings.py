@@ -1,0 +1,30 @@
+"""The base class of everything that can be configured; imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Settings(BaseModel):
+    """A frozen, keyword-only group of options: unknown keys, nan and infinity are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+
+
+def find_differences(before: Settings, after: Settings) -> list[tuple[str, Any, Any]]:
+    """Return the dotted keys in which two groups differ, with both values as JSON knows them."""
+    old, new = _flatten(before.model_dump(mode="json")), _flatten(after.model_dump(mode="json"))
+    return [(key, old.get(key), new.get(key)) for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            result |= _flatten(value, f"{prefix}{key}.")
+        else:
+            result[prefix + key] = value
+    return result

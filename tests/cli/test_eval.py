@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from ltk.cli import app
+from ltk.errors import DataError, LtkError, UsageError
+from ltk.evaluation.logits import SavedLogits, save_logits
+
+COUNTS = (200, 60, 50, 10)
+CARD: dict[str, Any] = {
+    "method": "ce",
+    "dataset": "toy",
+    "imb": 20.0,
+    "width": 16,
+    "parameters": 75_002,
+    "prior": "none",
+}
+
+
+def create_logits(bias: float, seed: int, images: str = "f") -> SavedLogits:
+    target_N = np.repeat(np.arange(4), 40)
+    shared, own = (np.random.default_rng(s).normal(size=(160, 4)) for s in (7, seed))
+    logits_NK = shared + 0.5 * own + bias * np.log(COUNTS) + 1.5 * np.eye(4)[target_N]
+    names = ("cat", "dog", "owl", "[red]fox")
+    return SavedLogits(logits_NK.astype(np.float32), target_N, np.arange(160), names, COUNTS, fingerprint=images * 64)
+
+
+@pytest.fixture
+def create_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def create(
+        name: str, bias: float = 0.8, *, seed: int = 0, val: bool = False, images: str = "f", **card: Any
+    ) -> Path:
+        folder = Path("runs/toy-imb20") / name
+        (folder / "checkpoints").mkdir(parents=True)
+        (folder / "checkpoints" / "last.safetensors").touch()
+        (folder / "config.toml").write_text('preset = ""\n')
+        (folder / "card.json").write_text(json.dumps(CARD | {"seed": seed} | card))
+        save_logits(create_logits(bias, seed, images), folder / "logits" / "test.safetensors")
+        if val:
+            save_logits(create_logits(bias, 100 + seed), folder / "logits" / "val.safetensors")
+        return folder
+
+    return create
+
+
+def run(*arguments: object) -> Result:
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit | LtkError):
+        raise result.exception
+    return result
+
+
+def payload(*arguments: object) -> dict[str, Any]:
+    result = run("eval", *arguments, "--json")
+    assert result.exit_code == 0, result.output
+    value: dict[str, Any] = json.loads(result.stdout)
+    return value
+
+
+def test_without_a_run_the_latest_is_taken_and_named(create_run: Callable[..., Path]) -> None:
+    create_run("ce-001")
+    create_run("ce-002")
+    result = run("eval")
+    assert "runs/toy-imb20/ce-002 (the latest run)" in result.stderr
+    assert "toy-imb20/ce-002 · last checkpoint · test images" in result.stdout
+    rows = [line for line in result.stdout.splitlines() if line.startswith("│")]
+    assert [row.split("│")[1].strip() for row in rows] == ["all", "many", "medium", "few"]
+    assert "groups: many > 100 >= medium >= 20 > few training images" in result.stdout
+    assert "[red]fox" in result.stdout  # a name is text, not markup
+
+
+def test_split_shows_the_groups_asked_for(create_run: Callable[..., Path]) -> None:
+    folder = create_run("ce-001")
+    assert list(payload(folder, "--split", "many,medium,few")["splits"]) == ["many", "medium", "few"]
+    assert list(payload(folder, "--split", "few")["splits"]) == ["few"]
+    assert "unknown split 'fwe'" in str(run("eval", folder, "--split", "fwe").exception)
+
+
+def test_json_holds_the_figures(create_run: Callable[..., Path]) -> None:
+    found = payload(create_run("ce-001"), "--per-class", "--worst", 2, "--shift")
+    saved = create_logits(0.8, 0)
+    right_N = saved.logits_NK.argmax(axis=1) == saved.target_N
+    assert found["schema"] == "ltk.eval/1"
+    assert found["splits"]["all"]["top1"] == right_N.mean()
+    assert found["splits"]["few"]["images"] == 40
+    assert found["per_class"][3]["accuracy"] == right_N[120:].mean()
+    assert found["worst"]["classes"][0] == "[red]fox"
+    assert len(found["worst"]["classes"]) == 2
+    assert len(found["shifts"]) == 11
+    assert found["card"]["method"] == "ce"
+    assert "per_class" not in payload("ce-001")
+
+
+def test_groups_can_be_chosen(create_run: Callable[..., Path]) -> None:
+    folder = create_run("ce-001")
+    assert payload(folder, "--groups", "55,11")["splits"]["many"]["classes"] == 2
+    empty = payload(folder, "--groups", "300,201")["splits"]["medium"]
+    assert (empty["classes"], empty["top1"]) == (0, None)
+    row = next(
+        line
+        for line in run("eval", folder, "--groups", "300,201").stdout.splitlines()
+        if "medium" in line and "│" in line
+    )
+    assert row.count(" - ") >= 3
+
+
+def test_tuning_on_validation_images(create_run: Callable[..., Path]) -> None:
+    folder = create_run("ce-001", val=True)
+    found = payload(folder, "--adjust", "la", "--tune")
+    assert found["tuning"]["split"] == "val"
+    assert not found["oracle"]
+    assert (folder / "logits" / "tuning-la-val.json").is_file()
+    recipes = {recipe["name"]: recipe for recipe in found["comparison"]["recipes"]}
+    assert list(recipes) == ["as trained", found["adjustment"]]
+    verdict = found["comparison"]["verdicts"][1]
+    assert (verdict["group"], verdict["verdict"]) == ("few", "helps")
+    assert found["splits"]["few"]["top1"] > recipes["as trained"]["top1"]["few"]["mean"]
+
+
+def test_an_oracle_is_labelled_everywhere(create_run: Callable[..., Path]) -> None:
+    folder = create_run("ce-001")
+    found = payload(folder, "--adjust", "la", "--oracle")
+    assert found["oracle"]
+    assert found["adjustment"].endswith("(oracle)")
+    text = run("eval", folder, "--adjust", "la", "--oracle").stdout
+    assert text.count("(oracle)") >= 4  # title, row, both verdicts
+    assert "oracle figures chose a value on the test images" in text
+    assert "one seed" not in text  # both rows are one training run
+    assert "differ in more than their method" not in text
+
+
+def test_pn_stands_beside_its_inductive_form(create_run: Callable[..., Path]) -> None:
+    folder = create_run("ce-001", val=True)
+    text = run("eval", folder, "--adjust", "pn", "--tau", "1.5").stdout
+    assert "PN tau=1.5 (transductive)" in text
+    assert "PN tau=1.5, mass of the validation images" in text
+    assert "transductive figures use the whole unlabelled test set at once" in text
+
+
+def test_runs_are_compared(create_run: Callable[..., Path]) -> None:
+    folders = [create_run(f"ce-00{i}", seed=i) for i in range(2)]
+    folders.append(create_run("la-001", bias=0.0, method="la", width=64))
+    text = run("eval", *folders).stdout
+    assert text.index("width: 16 (ce), 64 (la)") < text.index("comparison on the same test images")
+    assert "la helps on few, against ce" in text
+    found = payload(*folders)
+    assert found["schema"] == "ltk.compare/1"
+    assert [(recipe["name"], recipe["seeds"]) for recipe in found["recipes"]] == [("ce", 2), ("la", 1)]
+    assert found["differences"] == {"width": {"ce": "16", "la": "64"}}
+    assert payload(*folders, "--baseline", "la")["baseline"] == "la"
+
+
+@pytest.mark.parametrize("style", ["markdown", "latex", "csv"])
+def test_formats(create_run: Callable[..., Path], style: str) -> None:
+    folders = [create_run("ce-001"), create_run("la-001", bias=0.0, method="la")]
+    text = run("eval", *folders, "--format", style).stdout
+    assert text.startswith({"markdown": "| recipe | all |", "latex": r"\begin{tabular}{l", "csv": "recipe,all,"}[style])
+    if style == "csv":
+        rows = list(csv.DictReader(io.StringIO(text)))
+        assert [row["recipe"] for row in rows] == ["ce", "la"]
+        assert float(rows[1]["few"]) > float(rows[0]["few"])
+
+
+def test_other_images_are_not_compared(create_run: Callable[..., Path]) -> None:
+    result = run("eval", create_run("ce-001"), create_run("la-001", images="e"))
+    assert isinstance(result.exception, DataError)
+    assert "different images" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind"),
+    [
+        (["--format", "yaml"], UsageError),
+        (["--adjust", "la", "--tune", "--oracle"], UsageError),
+        (["--adjust", "magic"], UsageError),
+        (["--adjust", "la", "--tune"], DataError),
+        (["--groups", "20,100"], UsageError),
+        (["--baseline", "la", "nowhere"], DataError),
+    ],
+)
+def test_mistakes_of_the_user(create_run: Callable[..., Path], arguments: list[str], kind: type[LtkError]) -> None:
+    create_run("ce-001")
+    assert isinstance(run("eval", *arguments).exception, kind)
+
+
+def test_no_run_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert isinstance(run("eval").exception, DataError)
+
+
+def test_report_export_and_predict_are_commands(create_run: Callable[..., Path]) -> None:
+    folder = create_run("ce-001")
+    result = run("report", folder, "--plots", "figures")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[0] == f"{folder}/report.html"
+    assert "<svg" in (folder / "report.html").read_text()
+    assert len(list(Path("figures").glob("*.svg"))) == 4
+    several = run("report", folder, create_run("la-001", method="la"), "-o", "out/both.html")
+    assert several.stdout.strip() == "out/both.html"
+    assert isinstance(run("report", folder, "--plot-format", "gif").exception, UsageError)
+    assert isinstance(run("export", folder, "--adjust", "pn").exception, UsageError)
+    assert isinstance(run("predict", folder, "none.png").exception, DataError)

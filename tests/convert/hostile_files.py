@@ -1,0 +1,337 @@
+"""Files made to do harm, and files that are damaged: what the safe reader must refuse, and how.
+
+Nothing here is ever unpickled by the tests, except by the positive control, in a process of its own.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from ltk.errors import DataError, LtkError, UnsafeError
+from tests.convert.honest_files import rezipped, save, weights
+
+Builder = Callable[[], bytes]
+
+
+def text(value: str) -> bytes:
+    """Push a string."""
+    raw = value.encode()
+    return b"X" + struct.pack("<I", len(raw)) + raw
+
+
+def number(value: int) -> bytes:
+    """Push an integer of any size."""
+    raw = value.to_bytes((value.bit_length() + 8) // 8, "little", signed=True)
+    return b"\x8a" + bytes([len(raw)]) + raw
+
+
+def call(module: str, attribute: str, *arguments: str) -> bytes:
+    """Call module.attribute(*arguments)."""
+    return f"c{module}\n{attribute}\n".encode() + b"(" + b"".join(map(text, arguments)) + b"tR"
+
+
+def numbers(*values: int) -> bytes:
+    """Push a tuple of integers."""
+    return b"(" + b"".join(map(number, values)) + b"t"
+
+
+def storage(key: str, count: int, kind: str = "FloatStorage") -> bytes:
+    """Push a storage by its persistent id."""
+    return b"(" + text("storage") + f"ctorch\n{kind}\n".encode() + text(key) + text("cpu") + number(count) + b"tQ"
+
+
+def tensor(key: str, count: int, offset: int, shape: tuple[int, ...], stride: tuple[int, ...]) -> bytes:
+    """Push a tensor."""
+    rebuild = b"ctorch._utils\n_rebuild_tensor_v2\n("
+    return rebuild + storage(key, count) + number(offset) + numbers(*shape) + numbers(*stride) + b"\x89}tR"
+
+
+def entries(*pairs: tuple[str, bytes]) -> bytes:
+    """A whole pickle of one dictionary."""
+    return b"\x80\x02}(" + b"".join(text(name) + value for name, value in pairs) + b"u."
+
+
+def zipped(
+    content: bytes,
+    storages: dict[str, bytes] | None = None,
+    extra: dict[str, bytes] | None = None,
+    deflate: bool = False,
+) -> bytes:
+    """A zip checkpoint around a pickle."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED if deflate else zipfile.ZIP_STORED) as archive:
+        archive.writestr("archive/data.pkl", content)
+        for key, data in (storages or {}).items():
+            archive.writestr(f"archive/data/{key}", data)
+        archive.writestr("archive/version", b"3\n")
+        for name, data in (extra or {}).items():
+            archive.writestr(name, data)
+    return out.getvalue()
+
+
+def legacy(content: bytes, keys: list[str] | None = None, storages: bytes = b"", magic: bytes | None = None) -> bytes:
+    """A checkpoint of torch < 1.6 around a pickle."""
+    head = [0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": True}]
+    parts = [pickle.dumps(part, protocol=2) for part in head]
+    return b"".join([magic or parts[0], *parts[1:], content, pickle.dumps(keys or [], protocol=2), storages])
+
+
+def payload(module: str, attribute: str, *arguments: str) -> Builder:
+    """A checkpoint that calls something before it says its weights."""
+    one = tensor("0", 2, 0, (2,), (1,))
+
+    def build() -> bytes:
+        return zipped(entries(("x", call(module, attribute, *arguments)), ("conv1.weight", one)), {"0": bytes(8)})
+
+    return build
+
+
+def command(marker: Path | str) -> str:
+    """A shell command that leaves a mark."""
+    return f"touch {marker}"
+
+
+def payloads(marker: Path | str) -> dict[str, Builder]:
+    """Files whose unpickling leaves a mark (the first seven with certainty) or calls what only an attacker would."""
+    code = f"open({str(marker)!r}, 'w').close()"
+    popped = b"\x80\x02" + call("os", "system", command(marker)) + b"0}."
+    return {
+        "os.system": payload("os", "system", command(marker)),
+        "posix.system": payload("posix", "system", command(marker)),
+        "subprocess": payload("subprocess", "getoutput", command(marker)),
+        "exec": payload("builtins", "exec", code),
+        "eval": payload("builtins", "eval", f"__import__('os').system({command(marker)!r})"),
+        "result popped": lambda: zipped(popped),
+        "before torch 1.6": lambda: legacy(b"\x80\x02" + call("os", "system", command(marker)) + b"."),
+        "where the magic number belongs": lambda: legacy(
+            b"\x80\x02}.", magic=b"\x80\x02" + call("os", "system", command(marker)) + b"."
+        ),
+        "bare pickle": lambda: b"\x80\x02" + call("os", "system", command(marker)) + b".",
+        "opcode INST": lambda: zipped(b"(" + text(command(marker)) + b"ios\nsystem\n."),
+        "opcode OBJ": lambda: zipped(b"(cos\nsystem\n" + text(command(marker)) + b"o."),
+        "STACK_GLOBAL": lambda: zipped(
+            b"\x80\x04" + text("os") + text("system") + b"\x93(" + text(command(marker)) + b"tR."
+        ),
+        "runpy": payload("runpy", "run_path", "/nonexistent.py"),
+        "getattr": payload("builtins", "getattr", "a", "b"),
+        "torch.load": payload("torch", "load", "/nonexistent"),
+        "torch.hub": payload("torch.hub", "load", "a", "b"),
+        "nested load": payload("torch.storage", "_load_from_bytes", "x"),
+        "numpy gadget": payload("numpy.testing._private.utils", "runstring", "pass", "{}"),
+        "pip": payload("pip", "main", "install"),
+        "timeit": payload("timeit", "timeit", "pass"),
+        "import_module": payload("importlib", "import_module", "antigravity"),
+        "code": payload("code", "InteractiveInterpreter"),
+        "asyncio": payload("asyncio.unix_events", "_UnixSubprocessTransport"),
+        "pickle.loads": payload("pickle", "loads", "x"),
+        "logging.config": payload("logging.config", "dictConfig", "x"),
+        "webbrowser": payload("webbrowser", "open", "http://localhost"),
+        "call of a call": lambda: zipped(b"\x80\x02" + call("functools", "partial") + b")R."),
+        "extension registry": lambda: zipped(b"\x80\x02\x82\x01)R."),
+    }
+
+
+def _weights_zip(**extra: bytes) -> bytes:
+    """An honest small checkpoint with further records."""
+    return zipped(entries(("w", tensor("0", 4, 0, (4,), (1,)))), {"0": bytes(range(16))}, extra)
+
+
+def _flip(data: bytes, at: int, value: int = 1) -> bytes:
+    return data[:at] + bytes([data[at] ^ value]) + data[at + 1 :]
+
+
+def _zero_page(data: bytes) -> bytes:
+    return data[:1500] + bytes(4096) + data[5596:]
+
+
+def _two_records() -> bytes:
+    """Two records of one name; Python's zipfile only warns."""
+    import warnings
+
+    out = io.BytesIO(_weights_zip())
+    with warnings.catch_warnings(), zipfile.ZipFile(out, "a") as archive:
+        warnings.simplefilter("ignore")
+        archive.writestr("archive/data/0", bytes(16))
+    return out.getvalue()
+
+
+def _patched_directory(offset: int, value: bytes, name: bytes = b"archive/data/0") -> bytes:
+    """Change a field of the directory entry of a record."""
+    data = _weights_zip()
+    at = data.rindex(name) - 46 + offset
+    return data[:at] + value + data[at + len(value) :]
+
+
+def _aliased() -> bytes:
+    """Two records over the same bytes."""
+    data = zipped(
+        entries(("a", tensor("0", 4, 0, (4,), (1,))), ("b", tensor("1", 4, 0, (4,), (1,)))),
+        {"0": bytes(range(16)), "1": bytes(range(16))},
+    )
+    first = data.index(b"archive/data/0") - 30
+    at = data.rindex(b"archive/data/1") - 4
+    return data[:at] + struct.pack("<I", first) + data[at + 4 :]
+
+
+def _one(count: int, offset: int, shape: tuple[int, ...], stride: tuple[int, ...], stored: int = 4) -> Builder:
+    """A checkpoint of one tensor with a geometry of choice over ``stored`` floats."""
+    return lambda: zipped(entries(("w", tensor("0", count, offset, shape, stride))), {"0": bytes(4 * stored)})
+
+
+def _many_windows() -> bytes:
+    """A thousand different windows of almost all of 40 kB."""
+    windows = [(str(i), tensor("0", 10_000, i, (9_000,), (1,))) for i in range(1000)]
+    return zipped(entries(*windows), {"0": bytes(40_000)})
+
+
+def _laughs() -> bytes:
+    """Lists of lists that double sixty times."""
+    doubling = b"".join(b"(h" + bytes([i]) + b"h" + bytes([i]) + b"l\x94" for i in range(60))
+    return zipped(b"\x80\x02]\x94" + doubling + b".")
+
+
+def _deep_tuple_key(depth: int = 500_000) -> bytes:
+    return zipped(b"\x80\x02})" + b"\x85" * depth + b"Ns.")
+
+
+def _bomb() -> bytes:
+    return zipped(entries(("w", tensor("0", 1 << 24, 0, (1 << 24,), (1,)))), {"0": bytes(1 << 26)}, deflate=True)
+
+
+def _pickle_bomb() -> bytes:
+    return zipped(b"\x80\x02" + b"N0" * (8 << 20) + b"N.", deflate=True)
+
+
+def _big_endian() -> bytes:
+    return _weights_zip(**{"archive/byteorder": b"big"})
+
+
+def _long_count() -> bytes:
+    content = entries(("w", tensor("0", 1 << 36, 0, (4,), (1,))))
+    return legacy(content, ["0"], struct.pack("<q", 1 << 36) + bytes(16))
+
+
+def _lying_count() -> bytes:
+    content = entries(("w", tensor("0", 4, 0, (4,), (1,))))
+    return legacy(content, ["0"], struct.pack("<q", 8) + bytes(32))
+
+
+def _sparse() -> bytes:
+    return save({"w": torch.eye(3).to_sparse()})
+
+
+def _meta() -> bytes:
+    return save({"w": torch.empty(3, device="meta")})
+
+
+def _collisions() -> bytes:
+    keys = b"".join(number(((1 << 61) - 1) * i) + b"N" for i in range(30_000))
+    return zipped(b"\x80\x02}(" + keys + b"u.")
+
+
+HOSTILE: dict[str, Builder] = {
+    "second pickle outside the root": lambda: _weights_zip(**{"evil.pkl": b"x"}),
+    "second pickle inside": lambda: _weights_zip(**{"archive/evil.pkl": b"x"}),
+    "path out of the archive": lambda: _weights_zip(**{"archive/data/../../evil": b"x"}),
+    "absolute path": lambda: _weights_zip(**{"/tmp/evil": b"x"}),
+    "backslash path": lambda: _weights_zip(**{"archive\\..\\evil": b"x"}),
+    "encrypted flag": lambda: _patched_directory(8, b"\x01\x00"),
+    "two records of one name": _two_records,
+    "records over the same bytes": _aliased,
+    "local header differs": lambda: _weights_zip().replace(b"archive/data/0", b"archive/data/9", 1),
+    "bytes before the archive": lambda: b"PK\x03\x04" + bytes(60) + _weights_zip(),
+    "TorchScript": lambda: _weights_zip(**{"archive/code/x.py": b"x", "archive/constants.pkl": b"\x80\x02)."}),
+    "zip bomb": _bomb,
+    "pickle bomb": _pickle_bomb,
+    "stride 0 bomb": _one(4, 0, (1 << 20, 1 << 20), (0, 0)),
+    "many windows of one storage": _many_windows,
+    "doubling lists": _laughs,
+    "beyond the storage": _one(4, 0, (5,), (1,)),
+    "offset beyond the storage": _one(4, 3, (2,), (1,)),
+    "stride beyond the storage": _one(4, 0, (2,), (4,)),
+    "negative size": _one(4, 0, (-1,), (1,)),
+    "negative offset": _one(4, -1, (2,), (1,)),
+    "overflowing size": _one(4, 0, (1 << 62, 4), (4, 1)),
+    "shape without strides": _one(4, 0, (2, 2), (1,)),
+    "memory in a string": lambda: zipped(b"\x80\x02X" + struct.pack("<I", 1 << 31) + b"."),
+    "giant integer": lambda: zipped(b"\x80\x02\x8b" + struct.pack("<i", 1 << 30) + b"."),
+    "safetensors that overlap": lambda: _safetensors({"a": [0, 8], "b": [4, 12]}, 12),
+    "safetensors with a lie": lambda: _safetensors({"a": [0, 4]}, 4),
+    "safetensors that names twice": lambda: _raw_safetensors(b'{"a":1,"a":1}', b""),
+}
+
+
+def _raw_safetensors(header: bytes, body: bytes) -> bytes:
+    return struct.pack("<Q", len(header)) + header + body
+
+
+def _safetensors(offsets: dict[str, list[int]], length: int) -> bytes:
+    import json
+
+    header = {name: {"dtype": "F32", "shape": [2], "data_offsets": span} for name, span in offsets.items()}
+    return _raw_safetensors(json.dumps(header).encode(), bytes(length))
+
+
+DAMAGED: dict[str, Builder] = {
+    "empty": lambda: b"",
+    "random": lambda: bytes((i * 7919) % 251 for i in range(5000)),
+    "HTML page": lambda: b"<!DOCTYPE html><html><title>Quota exceeded</title></html>",
+    "git-lfs pointer": lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
+    "gzip": lambda: b"\x1f\x8b\x08" + bytes(50),
+    "tar": lambda: b"x" * 257 + b"ustar" + bytes(300),
+    "bare pickle": lambda: pickle.dumps({"a": [1, 2, 3]}, protocol=2),
+    "ordinary zip": lambda: rezip_of({"readme.txt": b"hello"}),
+    "cut zip": lambda: save(weights())[:-300],
+    "cut zip in the weights": lambda: save(weights(big=torch.zeros(5000)))[:3000],
+    "cut old file": lambda: save(weights(), _use_new_zipfile_serialization=False)[:-20],
+    "old file with more": lambda: save(weights(), _use_new_zipfile_serialization=False) + b"x",
+    "missing record": lambda: zipped(entries(("w", tensor("0", 4, 0, (4,), (1,))))),
+    "short record": _one(5, 0, (5,), (1,)),
+    "absurd count": _one(1 << 40, 0, (4,), (1,)),
+    "count that overflows": _one((1 << 62) + 4, 0, (4,), (1,)),
+    "absurd count, before torch 1.6": _long_count,
+    "wrong count, before torch 1.6": _lying_count,
+    "flipped bit in the weights": lambda: _flip(save(weights(big=torch.ones(5000))), 9000),
+    "page of zeros": lambda: _zero_page(save(weights(big=torch.ones(5000)))),
+    "flipped bit in the pickle": lambda: _flip(save(weights()), 200),
+    "big endian": _big_endian,
+    "sparse": _sparse,
+    "meta": _meta,
+    "key set twice": lambda: zipped(entries(("w", tensor("0", 4, 0, (4,), (1,))), ("w", b"N")), {"0": bytes(16)}),
+    "unknown opcode": lambda: zipped(b"\x80\x02\xff."),
+    "no stop": lambda: zipped(b"\x80\x02N"),
+    "stack underflow": lambda: zipped(b"\x80\x02R."),
+    "memo hole": lambda: zipped(b"\x80\x02h\x05."),
+    "unknown persistent id": lambda: zipped(b"\x80\x02NQ."),
+    "cut safetensors": lambda: _safetensors({"a": [0, 8], "b": [8, 16]}, 12),
+    "safetensors with more": lambda: _safetensors({"a": [0, 8]}, 12),
+    "safetensors without JSON": lambda: _raw_safetensors(b"{nothing", b""),
+}
+
+
+def rezip_of(content: dict[str, bytes]) -> bytes:
+    """An ordinary zip archive."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, data in content.items():
+            archive.writestr(name, data)
+    return out.getvalue()
+
+
+# Odd but harmless, or harmless in bounded time: read, or refused, never more.
+ODD: dict[str, Builder] = {
+    "deep tuple as a key": _deep_tuple_key,
+    "colliding keys": _collisions,
+    "four million empty lists": lambda: zipped(b"\x80\x02" + b"]" * 3_900_000 + b"."),
+    "deep list": lambda: zipped(b"\x80\x02" + b"]" * 200_000 + b"a" * 199_999 + b"."),
+    "deflated": lambda: rezipped(save(weights())),
+}
+
+EXPECTED: dict[str, type[LtkError]] = dict.fromkeys(HOSTILE, UnsafeError) | dict.fromkeys(DAMAGED, DataError)

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from ltk.data import pack_writer
+from ltk.data.base import Source
+from ltk.data.files import FileSplit
+from ltk.data.pack import find_pack, pack_folders, read_info, verify_pack
+from ltk.data.pack_writer import pack_source, write_pack
+from ltk.data.sources import open_source
+from ltk.errors import DataError, EnvironmentFault, UsageError
+
+from .conftest import WriteImages
+
+NAMES = [f"train/{name}/{i:03}.png" for name in "ab" for i in range(300)] + ["test/a/0.png", "test/b/0.png"]
+
+
+@pytest.fixture
+def root(write_images: WriteImages) -> Path:
+    return write_images(NAMES, size=8)
+
+
+def open_root(root: Path) -> Source:
+    return open_source("folder", root=root)
+
+
+def read_all(source: Source, size: int = 8) -> list[torch.Tensor]:
+    return [split.read(range(len(split)), size) for split in source.splits.values()]
+
+
+def assert_from_files(source: Source) -> None:
+    assert all(split.pack(8) is None for split in source.splits.values() if isinstance(split, FileSplit))
+
+
+def test_packed_images_are_those_of_the_files(root: Path) -> None:
+    before = read_all(open_root(root))
+    path, info = pack_source(open_root(root), 8)
+    assert path == root / ".ltk-packs/folder-8.npy"
+    assert info.shape == (602, 3, 8, 8)
+    assert verify_pack(path.with_suffix(".json")) == []
+    for name in NAMES:
+        (root / name).write_bytes(b"x" * (root / name).stat().st_size)  # now they can come from the pack alone
+    source = open_root(root)
+    assert all(map(torch.equal, before, read_all(source)))
+    train = source.splits["train"]
+    assert torch.equal(train.read([599, 3], 8), before[0][[599, 3]])
+    assert torch.equal(train.subset([7, 400]).read([1], 8), before[0][400:401])
+    assert not list(root.glob(".ltk-packs/*.part"))
+
+
+def test_another_size_or_orientation_is_not_taken_from_the_pack(root: Path) -> None:
+    pack_source(open_root(root), 8)
+    names = NAMES[:3]
+    assert find_pack(root, names, 8) is not None
+    assert find_pack(root, names, 16) is None
+    assert find_pack(root, names, 8, upright=True) is None
+    assert find_pack(root, ["train/a/999.png"], 8) is None
+
+
+def test_a_changed_file_makes_the_pack_stale(root: Path, write_images: WriteImages) -> None:
+    pack_source(open_root(root), 8)
+    write_images([NAMES[5]], root, size=9)
+    train = open_root(root).splits["train"]
+    assert isinstance(train, FileSplit)
+    assert train.pack(8) is None
+    assert train.read([5], 8).shape == (1, 3, 8, 8)
+
+
+def test_splits_travel_to_workers_without_the_pixels(root: Path) -> None:
+    pack_source(open_root(root), 8)
+    split = open_root(root).splits["train"]
+    expected = split.read([1, 2], 8)
+    data = pickle.dumps(split)
+    assert len(data) < 40_000
+    assert torch.equal(pickle.loads(data).read([1, 2], 8), expected)
+
+
+def test_packing_goes_on_where_it_stopped(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = read_all(open_root(root))
+    done: list[int] = []
+
+    def stop(images: int) -> None:
+        done.append(images)
+        if len(done) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pack_source(open_root(root), 8, advance=stop)
+    assert_from_files(open_root(root))
+    folder = root / ".ltk-packs"
+    assert sorted(path.name for path in folder.iterdir()) == ["folder-8.blocks", "folder-8.part"]
+    with (folder / "folder-8.blocks").open("a") as journal:
+        journal.write("torn")
+    for name in NAMES[:512]:
+        (root / name).write_bytes(b"x" * (root / name).stat().st_size)  # blocks 0 and 1 must not be read again
+    pack_source(open_root(root), 8)
+    assert all(map(torch.equal, expected, read_all(open_root(root))))
+    assert [path.name for path in sorted(folder.iterdir())] == ["folder-8.json", "folder-8.npy"]
+
+
+def test_a_damaged_partial_block_is_made_again(root: Path) -> None:
+    expected = read_all(open_root(root))
+
+    def stop(images: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pack_source(open_root(root), 8, advance=stop)
+    partial = root / ".ltk-packs/folder-8.part"
+    data = bytearray(partial.read_bytes())
+    data[500] ^= 255
+    partial.write_bytes(bytes(data))
+    pack_source(open_root(root), 8)
+    assert all(map(torch.equal, expected, read_all(open_root(root))))
+
+
+def test_unreadable_images_are_named_and_the_rest_is_kept(root: Path, write_images: WriteImages) -> None:
+    good = (root / NAMES[300]).read_bytes()
+    for i in (3, 300):
+        (root / NAMES[i]).write_bytes(b"<html>")
+    with pytest.raises(DataError, match="2 images cannot be read") as caught:
+        pack_source(open_root(root), 8)
+    assert NAMES[300] in caught.value.message
+    assert_from_files(open_root(root))
+    for i in (3, 300):
+        (root / NAMES[i]).write_bytes(good)
+    done: list[int] = []
+    pack_source(open_root(root), 8, advance=done.append)
+    assert sum(done) == 602
+
+
+def test_flipped_bits_are_found(root: Path) -> None:
+    path, _ = pack_source(open_root(root), 8)
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 4
+    path.write_bytes(bytes(data))
+    assert verify_pack(path.with_suffix(".json")) == [2]
+    path.write_bytes(bytes(data[:-100]))
+    with pytest.raises(DataError, match="cannot be read"):
+        verify_pack(path.with_suffix(".json"))
+    path.with_suffix(".json").write_text("{}")
+    with pytest.raises(DataError, match="not the description of a pack"):
+        read_info(path.with_suffix(".json"))
+
+
+def test_a_disk_that_is_full_leaves_no_pack(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pack_writer, "_write_blocks", fail)
+    with pytest.raises(EnvironmentFault, match="No space left on device") as caught:
+        pack_source(open_root(root), 8)
+    assert caught.value.exit_code == 6
+    assert_from_files(open_root(root))
+
+
+def test_packs_of_read_only_folders_lie_under_the_data_root(root: Path) -> None:
+    beside, elsewhere = pack_folders(root)
+    assert beside == root / ".ltk-packs"
+    write_pack(root, NAMES, 8, elsewhere / "folder-8.npy")
+    assert find_pack(root, NAMES, 8) is not None
+    assert not beside.exists()
+
+
+def test_the_description_lists_the_images(root: Path) -> None:
+    path, info = pack_source(open_root(root), 8)
+    fields = json.loads(path.with_suffix(".json").read_text())
+    assert fields["names"] == NAMES[:600] + NAMES[600:]
+    assert fields["file_sizes"][1] == (root / NAMES[1]).stat().st_size
+    assert fields["sha256"] == info.sha256
+
+
+def test_sources_in_memory_need_no_pack() -> None:
+    with pytest.raises(UsageError, match="nothing to pack"):
+        pack_source(open_source("digits"), 8)

@@ -1,0 +1,127 @@
+"""One of two processes that train every case in one process group; run by ``test_curves.py``."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ltk import distributed
+from ltk.config import RunConfig, create_config
+from ltk.engine import fit as fit_module
+from ltk.engine.fit import fit
+from ltk.engine.parallel import process_group
+from ltk.engine.reporter import SilentReporter
+from ltk.engine.trainer import Trainer
+from ltk.errors import StoppedError
+from ltk.methods.baselines import CrossEntropy
+from ltk.types import Batch, Progress, StepOutput
+
+EPOCHS = 2
+SAME: dict[str, dict[str, Any]] = {
+    "ce": {"name": "ce"},
+    "focal": {"name": "focal"},
+    "balanced-softmax": {"name": "balanced-softmax"},
+    "logit-adjustment": {"name": "logit-adjustment"},
+    "gcl": {"name": "gcl", "mixup_alpha": 0.0},
+    "ldam": {"name": "ldam", "drw": False},
+    "glmc": {"name": "glmc", "resample_weighting": 0.5},
+    "bagmar": {"name": "bagmar"},
+    "paco": {"name": "paco", "queue_size": 128},
+}
+OTHER: dict[str, dict[str, Any]] = {
+    "class-balanced": {"name": "class-balanced"},  # the mean is over the weights of a process's own images
+    "ldam-drw": {"name": "ldam", "drw": True},  # so it is once the deferred weights set in
+    "gpaco": {"name": "gpaco", "queue_size": 128},  # contrasts with a process's own images
+    "reslt": {"name": "reslt"},  # batch normalisation in its branches
+    "gcl-mixup": {"name": "gcl"},  # partners come from a process's own images
+}
+
+
+def create_case(method: Mapping[str, Any], **run: Any) -> RunConfig:
+    """Digits on a network without batch normalisation, whose steps do not depend on how a batch is shared out."""
+    backbone = {"backbone": "convnext_atto", "options": {"depths": [1, 1, 1, 1], "dims": [8, 12, 16, 24]}}
+    options = {"lr": 0.02, "batch_size": 64, "epochs": EPOCHS, "schedule": {"kind": "constant"}}
+    tree = {
+        "data": {"dataset": "digits", "imb": 50, "image_size": 32},
+        "model": backbone,
+        "method": dict(method),
+        "optim": options,
+        "run": {"device": "cpu", "precision": "fp32", "threads": 1} | run,
+    }
+    return create_config(tree)
+
+
+class Watched(Trainer):
+    """Keeps the trainer of the last run within reach."""
+
+    last: Trainer
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        Watched.last = self
+
+
+class StopAt(SilentReporter):
+    """Interrupts this process in the middle of the second epoch."""
+
+    def step(self, epoch: int, done: int, steps: int, images: int) -> None:
+        if (epoch, done) == (1, 3):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def spoil_third_step() -> None:
+    """From here on the third step of cross-entropy gives a loss that is not a number, on rank 1 alone."""
+    forward, calls = CrossEntropy.forward, itertools.count(1)
+
+    def spoilt(self: CrossEntropy, batches: Mapping[str, Batch], progress: Progress) -> StepOutput:
+        output = forward(self, batches, progress)
+        is_bad = next(calls) == 3 and distributed.rank() == 1
+        return StepOutput(output.loss * float("nan"), output.logits_BK) if is_bad else output
+
+    CrossEntropy.forward = spoilt  # type: ignore[method-assign]
+
+
+def weights() -> Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in Watched.last.built.method.parameters()])
+
+
+def train(name: str, config: RunConfig, folder: Path) -> dict[str, Any]:
+    result = fit(config, out=folder / name)
+    all_weights = distributed.gather(weights()[None])
+    trainer = Watched.last
+    _, total_K = trainer.built.evaluator.count_correct(trainer.built.method)
+    return {
+        "records": result.records,
+        "are_equal": bool((all_weights == all_weights[0]).all()),
+        "evaluated": int(total_K.sum()),
+    }
+
+
+def main(folder: Path) -> None:
+    results: dict[str, Any] = {}
+    fit_module.__dict__["Trainer"] = Watched
+    first = create_case(SAME["ce"])
+    with process_group(first.run):
+        for name, method in (SAME | OTHER).items():
+            results[name] = train(name, create_case(method), folder)
+        with suppress(StoppedError):
+            fit(create_case(SAME["ce"]), out=folder / "stopped", reporter=StopAt())
+        results["stopped"] = vars(Watched.last.position)
+        spoil_third_step()
+        results["spoilt"] = train("spoilt", create_case(SAME["ce"], on_nan="skip:2"), folder)
+    (folder / f"{os.environ['RANK']}.json").write_text(json.dumps(results))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(Path(sys.argv[1]))

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.stats import binomtest, ttest_ind
+
+from ltk.evaluation.paired import compare_pair, compare_seeds, mcnemar_mid_p
+
+Correct = NDArray[np.bool_]
+
+
+def answers(both: int, first: int, second: int, neither: int) -> tuple[Correct, Correct]:
+    """Return whether two classifiers are right, for these numbers of images."""
+    sizes = (both, first, second, neither)
+    return np.repeat([True, True, False, False], sizes), np.repeat([True, False, True, False], sizes)
+
+
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_mid_p_lies_half_a_term_below_the_exact_test(first: int, second: int) -> None:
+    mid_p = mcnemar_mid_p(first, second)
+    assert mid_p == pytest.approx(mcnemar_mid_p(second, first))
+    if first == second:
+        assert mid_p == pytest.approx(1.0)
+    else:
+        exact = binomtest(first, first + second).pvalue
+        assert mid_p == pytest.approx(exact - _term(min(first, second), first + second), abs=1e-9)
+
+
+def _term(k: int, n: int) -> float:
+    return float(binomtest(k, n, 0.5, alternative="less").pvalue) - (
+        float(binomtest(k - 1, n, 0.5, alternative="less").pvalue) if k else 0.0
+    )
+
+
+def test_a_published_example() -> None:
+    # Fagerland et al. 2013, table 2: 1 and 7 discordant pairs, mid-p 0.039, exact 0.070.
+    assert mcnemar_mid_p(1, 7) == pytest.approx(0.0391, abs=1e-4)
+
+
+def test_compare_pair() -> None:
+    first, second = answers(60, 25, 5, 10)
+    difference = compare_pair(first, second)
+    assert difference is not None
+    assert difference.value == pytest.approx(0.20)
+    assert difference.images == 100
+    assert difference.verdict == "helps"
+    low, high = difference.interval  # Bonett and Price: 26/102 - 6/102 -+ 1.96 sqrt(...)
+    centre, spread = 20 / 102, np.sqrt((32 / 102 - (20 / 102) ** 2) / 102)
+    assert (low, high) == pytest.approx((centre - 1.959964 * spread, centre + 1.959964 * spread))
+    reverse = compare_pair(second, first)
+    assert reverse is not None
+    assert reverse.verdict == "hurts"
+    assert compare_pair(first[:0], second[:0]) is None
+
+
+def test_equal_answers_are_not_distinguishable() -> None:
+    first, _ = answers(50, 0, 0, 50)
+    difference = compare_pair(first, first)
+    assert difference is not None
+    assert (difference.value, difference.p_value, difference.verdict) == (0.0, 1.0, "is not distinguishable")
+
+
+def test_the_test_keeps_its_level() -> None:
+    rng = np.random.default_rng(0)
+    rejected = 0
+    for _ in range(600):
+        hard_N = rng.random(200)
+        first, second = (rng.random(200) < hard_N for _ in range(2))
+        difference = compare_pair(first, second)
+        rejected += difference is not None and difference.p_value < 0.05
+    assert rejected / 600 < 0.075
+
+
+def test_seeds_of_one_image_difficulty_agree_with_welch() -> None:
+    rng = np.random.default_rng(1)
+    # With very many images their variance vanishes and what is left is Welch's test over seeds.
+    shares = ([0.70, 0.72, 0.71], [0.64, 0.66, 0.68])
+    first, second = ([np.arange(200_000) < p * 200_000 for p in side] for side in shares)
+    for side in (first, second):
+        for row in side:
+            rng.shuffle(row)
+    difference = compare_seeds(first, second)
+    assert difference is not None
+    assert difference.value == pytest.approx(0.05)
+    assert difference.p_value == pytest.approx(float(ttest_ind(*shares, equal_var=False).pvalue), rel=0.05)
+
+
+def test_seeds_widen_the_interval() -> None:
+    first, second = answers(60, 25, 5, 10)
+    other = np.roll(first, 17)
+    single, several = compare_pair(first, second), compare_seeds([first, other], [second])
+    assert single is not None
+    assert several is not None
+    assert several.test.startswith("paired t")
+    assert single.test == "McNemar mid-p"
+    assert compare_seeds([first], [second]) == single
+    assert compare_seeds([first[:1], first[:1]], [second[:1]]) is None
+
+
+def test_seeds_that_never_differ() -> None:
+    first, _ = answers(50, 0, 0, 50)
+    difference = compare_seeds([first, first], [first, first])
+    assert difference is not None
+    assert (difference.value, difference.p_value) == (0.0, 1.0)

@@ -1,0 +1,294 @@
+"""The catalogue of bad input: what the user gets, as an exit code and a message, and what is on the disk afterwards.
+
+Each row is a process of its own. A row names the exit code, words the message must hold, and by default nothing may be
+on the disk that was not there before.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import random
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.reliability.processes import Launcher
+
+SMALL = ("--set", "model.width=4", "--set", "run.device=cpu", "--epochs", "1")
+
+
+def make_images(folder: Path, *, classes: Mapping[str, int] | None = None) -> None:
+    """Make folders of classes with tiny pictures."""
+    chance = random.Random(0)
+    for part in ("train", "test"):
+        for name, count in (classes or {"ash": 6, "beech": 6}).items():
+            place = folder / part / name
+            place.mkdir(parents=True)
+            for i in range(count):
+                Image.frombytes("RGB", (12, 12), chance.randbytes(12 * 12 * 3)).save(place / f"{i}.png")
+
+
+def make_lists(folder: Path, train: str | bytes | None = None) -> None:
+    """Make pictures and the lists ``train.txt`` and ``test.txt``."""
+    make_images(folder / "images")
+    for part in ("train", "test"):
+        lines = [f"{part}/{name}/{i}.png {label}" for label, name in enumerate(("ash", "beech")) for i in range(6)]
+        (folder / f"{part}.txt").write_text("\n".join(lines) + "\n")
+    if isinstance(train, bytes):
+        (folder / "train.txt").write_bytes(train)
+    elif train is not None:
+        (folder / "train.txt").write_text(train, encoding="utf-8")
+
+
+LISTED = ("data", "stats", "list", "--root", "images", "--train-list", "train.txt", "--test-list", "test.txt")
+GOOD = "train/ash/0.png 0\ntrain/beech/0.png 1\n"
+
+
+def listed(text: str | bytes) -> Callable[[Path], None]:
+    return lambda folder: make_lists(folder, text)
+
+
+def spoiled(path: str, content: bytes) -> Callable[[Path], None]:
+    """Pictures, of which one file holds something else."""
+
+    def make(folder: Path) -> None:
+        make_images(folder / "images")
+        (folder / "images" / path).write_bytes(content)
+
+    return make
+
+
+def cut_short(folder: Path) -> None:
+    make_images(folder / "images")
+    path = folder / "images" / "train" / "ash" / "3.png"
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def replaced(make_link: Callable[[Path], None], path: str = "train/ash/3.png") -> Callable[[Path], None]:
+    """Pictures, of which one is not a file any more."""
+
+    def make(folder: Path) -> None:
+        make_images(folder / "images")
+        (folder / "images" / path).unlink()
+        make_link(folder / "images" / path)
+
+    return make
+
+
+def wrong_archive(folder: Path) -> None:
+    (folder / "cifar-10-binary.tar.gz").write_bytes(gzip.compress(b"not an archive"))
+
+
+def written(name: str, content: str) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        (folder / name).write_text(content, encoding="utf-8")
+
+    return make
+
+
+def one_class_without_images(folder: Path) -> None:
+    make_images(folder / "images")
+    (folder / "images" / "train" / "larch").mkdir()
+
+
+def one_class_in_the_test_set_alone(folder: Path) -> None:
+    make_images(folder / "images")
+    shutil.rmtree(folder / "images" / "train" / "beech")
+
+
+def nothing(folder: Path) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the catalogue.
+
+    Attributes:
+        number: its number there.
+        arguments: of ``ltk``.
+        code: the exit code.
+        words: what the message must hold.
+        make: what to put on the disk first.
+        env: environment variables to set or, with None, to unset.
+        before: Python code to run first.
+        leaves: beginnings of paths that may differ afterwards.
+    """
+
+    number: int
+    arguments: tuple[str, ...]
+    code: int = 0
+    words: tuple[str, ...] = ()
+    make: Callable[[Path], None] = nothing
+    env: Mapping[str, str | None] = field(default_factory=dict)
+    before: str = ""
+    leaves: tuple[str, ...] = ("\0",)
+
+
+TRAIN = ("train", "ce", "--dataset", "digits", *SMALL)
+FOLDER = ("train", "ce", "--dataset", "images", *SMALL, "--batch-size", "4")
+VANISHING = """
+import pathlib, ltk.data.banks, ltk.engine.fit
+ltk.data.banks.free_memory = lambda device: 0
+train = ltk.engine.fit._train
+def vanish(*arguments, **options):
+    pathlib.Path("images/train/ash/3.png").unlink()
+    return train(*arguments, **options)
+ltk.engine.fit._train = vanish
+"""
+VERIFY = ("data", "verify", "images")
+ROWS: Mapping[str, Row] = {
+    "root is missing": Row(1, ("train", "ce", "--dataset", "folder", "--root", "absent"), 3, ("no folder absent",)),
+    "root is a file": Row(
+        1, ("train", "ce", "--dataset", "folder", "--root", "x"), 3, ("x is a file",), written("x", "")
+    ),
+    "root is empty": Row(1, FOLDER, 3, ("images",), lambda folder: (folder / "images").mkdir()),
+    "wrong root of lists": Row(2, LISTED, 3, ("0 of 2 listed",), listed("val/a/0.png 0\nval/b/0.png 1\n")),
+    "some listed files are missing": Row(
+        3, LISTED, 3, ("2 of 3", "train/ash/77.png"), listed(GOOD + "train/ash/77.png 0\n")
+    ),
+    "labels with a hole": Row(4, LISTED, 3, ("label", "1"), listed("train/ash/0.png 0\ntrain/beech/0.png 2\n")),
+    "class without images": Row(4, FOLDER, 3, ("larch",), one_class_without_images),
+    "class of the test set that training lacks": Row(
+        4,
+        FOLDER,
+        3,
+        ("beech",),
+        one_class_in_the_test_set_alone,
+    ),
+    "image of zero bytes": Row(6, VERIFY, 3, ("train/ash/3.png",), spoiled("train/ash/3.png", b"")),
+    "web page for an image": Row(6, FOLDER, 3, ("train/ash/3.png",), spoiled("train/ash/3.png", b"<!DOCTYPE html>")),
+    "image cut short": Row(7, FOLDER, 3, ("train/ash/3.png",), cut_short),
+    "dangling link": Row(15, FOLDER, 3, ("train/ash/3.png",), replaced(lambda p: p.symlink_to("nowhere.png"))),
+    "looping link": Row(15, FOLDER, 3, ("train/ash/3.png",), replaced(lambda p: p.symlink_to(p.name))),
+    "pipe": Row(15, FOLDER, 3, ("train/ash/3.png",), replaced(lambda p: os.mkfifo(p))),
+    "link out of the root": Row(16, FOLDER, 4, ("train/ash/3.png",), replaced(lambda p: p.symlink_to("/etc/passwd"))),
+    "absolute path in a list": Row(16, LISTED, 4, ("/etc/passwd",), listed(GOOD + "/etc/passwd 0\n")),
+    "path out of the root in a list": Row(16, LISTED, 4, ("../secret.png",), listed(GOOD + "../secret.png 0\n")),
+    "CRLF, tabs, byte order mark": Row(
+        17, LISTED, 0, make=listed(b"\xef\xbb\xbf" + GOOD.replace(" ", "\t").replace("\n", "\r\n\r\n").encode())
+    ),
+    "line without a label": Row(18, LISTED, 3, ("train.txt:3", "train/ash/1.png"), listed(GOOD + "train/ash/1.png\n")),
+    "negative label": Row(19, LISTED, 3, ("train.txt:3",), listed(GOOD + "train/ash/1.png -1\n")),
+    "label that is a float": Row(19, LISTED, 3, ("train.txt:3",), listed(GOOD + "train/ash/1.png 1.0\n")),
+    "label with an underscore": Row(19, LISTED, 3, ("train.txt:3",), listed(GOOD + "train/ash/1.png 1_0\n")),
+    "label in other digits": Row(19, LISTED, 3, ("train.txt:3",), listed(GOOD + "train/ash/1.png \u0661\n")),
+    "label of 5,000 digits": Row(19, LISTED, 3, ("train.txt:3",), listed(GOOD + "train/ash/1.png " + "9" * 5000)),
+    "control characters": Row(19, LISTED, 3, (r"\x1b[31m",), listed(GOOD + "\x1b[31m \n")),
+    "empty list": Row(20, LISTED, 3, ("train.txt is empty",), listed("")),
+    "list that is not UTF-8": Row(20, LISTED, 3, ("not UTF-8",), listed(b"\xff\xfe\x00a\x00")),
+    "imbalance 0": Row(22, ("train", "ce", "--imb", "0"), 2, ("imbalance", "100")),
+    "imbalance below 0": Row(22, ("train", "ce", "--imb=-5"), 2, ("imbalance",)),
+    "imbalance the wrong way": Row(22, ("train", "ce", "--imb", "0.01"), 2, ("Use 100, not 0.01",)),
+    "imbalance nan": Row(22, ("train", "ce", "--imb", "nan"), 2, ("imbalance",)),
+    "imbalance inf": Row(22, ("train", "ce", "--imb", "inf"), 2, ("imbalance",)),
+    "tail without images": Row(23, ("train", "ce", "--imb", "1e6"), 2, ("without images",)),
+    "more images than there are": Row(23, (*TRAIN, "--imb", "10", "--set", "data.head=9999"), 2, ("class 0: 9999",)),
+    "wrong archive": Row(
+        24,
+        ("data", "prepare", "cifar10", "--from", "cifar-10-binary.tar.gz", "--root", "data"),
+        3,
+        ("cifar-10",),
+        wrong_archive,
+    ),
+    "no network": Row(
+        25,
+        ("data", "prepare", "cifar10", "--root", "data"),
+        6,
+        ("cifar-10",),
+        env={"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"},
+        leaves=("data",),
+    ),
+    "last batch of one image": Row(27, (*TRAIN, "--batch-size", "11")),
+    "image that vanishes while training": Row(
+        36,
+        FOLDER,
+        3,
+        ("train/ash/3.png",),
+        lambda folder: make_images(folder / "images"),
+        before=VANISHING,
+        leaves=("runs", "images/train/ash/3.png"),
+    ),
+    "batch larger than the data": Row(26, (*TRAIN, "--batch-size", "100000"), 2, ("larger than the 342",)),
+    "learning rate nan": Row(28, ("train", "ce", "--lr", "nan"), 2, ("optim.lr",)),
+    "learning rate inf": Row(28, ("train", "ce", "--lr", "inf"), 2, ("optim.lr",)),
+    "weight decay below 0": Row(28, ("train", "ce", "--set", "optim.weight_decay=-1"), 2, ("optim.weight_decay",)),
+    "no epochs": Row(28, ("train", "ce", "--epochs", "0"), 2, ("optim.epochs",)),
+    "warm-up longer than training": Row(
+        28, ("train", "ce", "--set", "optim.schedule.warmup_epochs=99"), 2, ("warmup_epochs 99",)
+    ),
+    "workers below 0": Row(28, ("train", "ce", "--set", "run.workers=-1"), 2, ("run.workers",)),
+    "seed too large": Row(28, ("train", "ce", "--seed", "99999999999999999999"), 2, ("run.seed",)),
+    "option of a method nan": Row(28, (*TRAIN, "--set", "method.tau=nan"), 2, ("method", "tau")),
+    "unknown value of on_nan": Row(28, ("train", "ce", "--set", "run.on_nan=ignore"), 2, ("run.on_nan",)),
+    "device that is not there": Row(37, ("train", "ce", "--device", "cuda:99"), 6, ("cuda:99",)),
+    "device that does not exist": Row(37, ("train", "ce", "--device", "tpu"), 2, ("run.device",)),
+    "out of memory": Row(
+        38,
+        TRAIN,
+        6,
+        ("out of memory", "--batch-size"),
+        before="""
+import torch, ltk.engine.fit
+def fail(*arguments): raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+ltk.engine.fit.plan_data = fail
+""",
+    ),
+    "checkpoint that is not there": Row(43, ("finetune-classifier", "absent"), 3, ("absent",)),
+    "checkpoint that is none": Row(43, ("eval", "x", "--dataset", "digits"), 3, ("x",), written("x", "none")),
+    "nothing to evaluate": Row(46, ("eval",), 3, ("no run",)),
+    "nothing to convert": Row(50, ("convert", "absent.pth"), 3, ("absent.pth",)),
+    "folder to convert": Row(50, ("convert", "x"), 3, ("x",), lambda folder: (folder / "x").mkdir()),
+    "unknown option": Row(52, ("train", "ce", "--epoch", "3"), 2, ("--epochs",)),
+    "word for a number": Row(52, ("train", "ce", "--lr", "abc"), 2, ("--lr",)),
+    "unknown method": Row(52, ("train", "glcm"), 2, ("glmc",)),
+    "unknown data set": Row(52, ("train", "ce", "--dataset", "cifar-10"), 2, ("cifar10",)),
+    "unknown backbone": Row(52, (*TRAIN, "--model", "resnet51"), 2, ("resnet50",)),
+    "unknown key": Row(52, ("train", "ce", "--set", "optim.momentun=0.9"), 2, ("momentum",)),
+    "unknown option of a method": Row(52, (*TRAIN, "--set", "method.gama=1"), 2, ("gama",)),
+    "setting without a section": Row(52, ("train", "ce", "--set", "lr=1"), 2, ("section.key=value",)),
+    "unknown key in a file": Row(
+        52, ("train", "x.toml"), 2, ("x.toml", "momentum"), written("x.toml", "[optim]\nmomentun = 0.9\n")
+    ),
+    "key twice in a file": Row(
+        52, ("train", "x.toml"), 2, ("x.toml", "line 3"), written("x.toml", "[optim]\nlr = 1\nlr = 2\n")
+    ),
+    "file that is not TOML": Row(
+        52, ("train", "x.toml"), 2, ("x.toml", "line 1"), written("x.toml", "!!python/object/apply:os.system ['id']")
+    ),
+    "file that is not there": Row(52, ("train", "x.toml"), 2, ("x.toml",)),
+    "neither a method nor a run": Row(52, ("train",), 2, ("--resume",)),
+    "run that is not there": Row(30, ("train", "--resume", "absent"), 3, ("absent",)),
+    "folder that is no run": Row(30, ("train", "--resume", "x"), 3, ("x",), lambda folder: (folder / "x").mkdir()),
+    "out holds something else": Row(30, (*TRAIN, "--out", "."), 5, (".",), written("thesis.tex", "years of work")),
+    "out is a file": Row(30, (*TRAIN, "--out", "x"), 5, ("x",), written("x", "")),
+    "resume into another folder": Row(30, ("train", "--resume", "x", "--out", "y"), 2, ("--out",)),
+}
+
+
+def listing(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else b"" for p in sorted(folder.rglob("*"))}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_catalogue(launcher: Launcher, tmp_path: Path, name: str) -> None:
+    row = ROWS[name]
+    row.make(tmp_path)
+    before = listing(tmp_path)
+    done = launcher.run(*row.arguments, cwd=tmp_path, env={"HOME": str(tmp_path), **row.env}, before=row.before)
+    message = " ".join((done.err + done.out).split())
+    assert done.code == row.code, done.err
+    for word in row.words:
+        assert word in message
+    assert "Traceback" not in done.err + done.out
+    assert "this is a bug" not in done.err
+    if row.code:
+        assert "Error" in done.err
+        assert {path: data for path, data in listing(tmp_path).items() if not path.startswith(row.leaves)} == {
+            path: data for path, data in before.items() if not path.startswith(row.leaves)
+        }

@@ -1,0 +1,97 @@
+"""Configurations: every fault is named at once, every key is written and read back."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+
+from ltk.config import RunConfig, create_config, dump_config, parse_override, with_overrides
+from ltk.errors import UsageError
+from ltk.resolve import resolve_config
+
+
+def test_toml_round_trip() -> None:
+    config = resolve_config("glmc", dataset="digits", overrides=["model.width=8", "views.options.padding=2"]).config
+    assert create_config(tomllib.loads(dump_config(config))) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a.b=1", 1),
+        ("a.b=5e-4", 5e-4),
+        ("a.b = true", True),
+        ('a.b="x"', "x"),
+        ("a.b=word", "word"),
+        ("a.b=[1, 2]", [1, 2]),
+        ("a.b=x=y", "x=y"),
+    ],
+)
+def test_override_values(text: str, expected: object) -> None:
+    assert parse_override(text) == ("a.b", expected)
+
+
+@pytest.mark.parametrize("text", ["lr=1", "nothing", ".a=1", "a.=1", ""])
+def test_bad_overrides(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_override(text)
+
+
+def test_overrides_leave_the_original_alone() -> None:
+    tree = {"optim": {"lr": 1.0}}
+    assert with_overrides(tree, [("optim.lr", 2.0), ("a.b.c", 3)]) == {"optim": {"lr": 2.0}, "a": {"b": {"c": 3}}}
+    assert tree == {"optim": {"lr": 1.0}}
+
+
+def test_all_faults_are_told_at_once_with_nearest_names() -> None:
+    with pytest.raises(UsageError) as fault:
+        create_config({"optim": {"momentun": 0.9, "lr": "fast", "epochs": 0}, "dataa": {}})
+    for part in (
+        "optim.momentun: unknown key, did you mean momentum?",
+        "optim.lr",
+        "optim.epochs",
+        "did you mean data",
+    ):
+        assert part in fault.value.message
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"optim": {"lr": float("nan")}},
+        {"optim": {"lr": float("inf")}},
+        {"optim": {"weight_decay": -1}},
+        {"optim": {"epochs": 5, "schedule": {"warmup_epochs": 6}}},
+        {"optim": {"schedule": {"milestones": [3], "factors": []}}},
+        {"optim": {"schedule": {"milestones": [5, 3], "factors": [1, 2]}}},
+        {"run": {"seed": -1}},
+        {"run": {"device": "tpu"}},
+        {"method": {"name": "nope"}},
+    ],
+)
+def test_values_out_of_range(tree: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        create_config(tree)
+
+
+def test_method_options_stand_beside_the_name() -> None:
+    config = create_config({"method": {"name": "glmc", "contrast_weight": 2}})
+    assert config.method.options == {"contrast_weight": 2}
+
+
+def test_epochs_move_milestones_in_proportion() -> None:
+    resolved = resolve_config("ce", dataset="digits", options={"optim.epochs": 12})
+    assert resolved.config.optim.schedule.warmup_epochs == 1
+    assert any("warm-up" in line for line in resolved.notes)
+
+
+def test_every_key_is_described() -> None:
+    def walk(model: type) -> None:
+        for name, field in model.model_fields.items():  # type: ignore[attr-defined]
+            if hasattr(field.annotation, "model_fields"):
+                walk(field.annotation)
+            else:
+                assert field.description, name
+
+    walk(RunConfig)
