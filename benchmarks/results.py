@@ -1,7 +1,7 @@
-"""Write docs/results.md from run directories; with --digits, first train the digits runs that are missing.
+"""Write docs/results.md from run directories; with --digits and --jpegs, first train the runs that are missing.
 
     python benchmarks/results.py --digits --runs runs
-    python benchmarks/results.py --runs runs --runs other/runs
+    python benchmarks/results.py --jpegs cifar10-jpeg --runs runs
 
 Nothing in the document is typed: figures come from saved logits, commands and machine from ``environment.json``,
 times from ``times.jsonl``, published figures from the headers of the presets.
@@ -43,6 +43,8 @@ DIGITS = [
     "ride-reslt",
     "glmc",
 ]
+JPEGS = ["ce", "balanced-softmax", "ldam-drw", "gcl", "bagmar", "reslt", "paco", "glmc"]
+JPEG_OPTIONS = ["--dataset", "folder", "--imb", "100", "--epochs", "15", "--set", "model.width=16"]
 SEEDS = 3
 BASELINE = "ce"
 INTRODUCTION = """# Measured results
@@ -62,10 +64,22 @@ def train_digits(runs: Path) -> None:
     for recipe in DIGITS:
         for seed in range(SEEDS):
             out = runs / "digits-imb50" / f"{recipe}-seed{seed}"
-            if (out / "card.json").exists():
-                continue
-            options = ["--dataset", "digits", "--seed", str(seed), "--device", "cpu", "--out", str(out), "--quiet"]
-            subprocess.run([sys.executable, "-m", "ltk", "train", recipe, *options], check=True)
+            train(out, ["train", recipe, "--dataset", "digits", "--seed", str(seed), "--device", "cpu"])
+
+
+def train_jpegs(runs: Path, root: Path) -> None:
+    """Train what is missing on the CIFAR-10 images at imbalance 100: short schedules, one seed, one thread."""
+    folder = runs / "cifar10-jpeg-imb100"
+    for recipe in JPEGS:
+        options = [*JPEG_OPTIONS, "--root", str(root), "--set", "run.threads=1"]
+        train(folder / f"{recipe}-001", ["train", recipe, *options])
+    train(folder / "gcl-001-gcl-001", ["finetune-classifier", str(folder / "gcl-001")])
+
+
+def train(out: Path, arguments: list[str]) -> None:
+    """Make the run OUT, unless it is there."""
+    if not (out / "card.json").exists():
+        subprocess.run([sys.executable, "-m", "ltk", *arguments, "--out", str(out), "--quiet"], check=True)
 
 
 def find_runs(folders: Iterable[Path]) -> list[Path]:
@@ -165,11 +179,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, action="append", help="folder of runs (repeatable)")
     parser.add_argument("--digits", action="store_true", help="train the digits runs that are missing")
+    parser.add_argument("--jpegs", type=Path, help="CIFAR-10 as JPEG folders: train the runs on it that are missing")
     parser.add_argument("--out", type=Path, default=TARGET, help="the document")
     arguments = parser.parse_args()
     folders = arguments.runs or [Path("runs")]
     if arguments.digits:
         train_digits(folders[0])
+    if arguments.jpegs:
+        train_jpegs(folders[0], arguments.jpegs)
     sections = [write_section(dataset, runs) for dataset, runs in group_runs(find_runs(folders))]
     arguments.out.write_text("\n\n".join([INTRODUCTION.strip(), *sections]) + "\n", encoding="utf-8")
     print(arguments.out)

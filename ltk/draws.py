@@ -108,3 +108,14 @@ def beta(key: Tensor, alpha: float, *shape: int) -> Tensor:
     place = u * _BETA_TABLE_SIZE
     left = place.long()
     return torch.lerp(table.take(left), table.take(left + 1), place - left)  # table[left] would wait for the device
+
+
+def mixing(key: Tensor, size: int, alpha: float) -> tuple[Tensor, Tensor]:
+    """Return what mixup of a batch needs: one weight from Beta(alpha, alpha), and the partner_B of every image.
+
+    Args:
+        key: 0-dim, one per step.
+        size: B, images in the batch.
+        alpha: > 0.
+    """
+    return beta(fold(key, 0), alpha), permutation(fold(key, 1), size)

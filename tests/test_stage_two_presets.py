@@ -11,7 +11,7 @@ import pytest
 from ltk.data.catalogue import FACTS
 from ltk.engine.schedules import lr_factor
 from ltk.methods import get_method_class
-from ltk.methods.retrain_classifier import RECIPES
+from ltk.methods.classifier_recipes import RECIPES
 from ltk.presets import STAGE_TWO, Preset, choose_preset, list_presets
 from tests.test_preset_figures import TARGET_ROWS, claims
 from tests.test_presets import STATED, class_counts, line_of

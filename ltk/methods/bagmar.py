@@ -25,10 +25,10 @@ from typing import ClassVar, Literal, Self
 import torch
 import torch.nn.functional as F
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 
 from ltk.distributed import gather
-from ltk.methods.base import Method, Stream
+from ltk.methods.base import LinearMethod, Stream
 from ltk.methods.functional import at_least_float32
 from ltk.models.backbones import Backbone
 from ltk.settings import Settings
@@ -116,7 +116,7 @@ class BaGMarOptions(Settings):
         return self
 
 
-class BaGMar(Method):
+class BaGMar(LinearMethod):
     """BaGMar on a linear head.
 
     Args:
@@ -147,8 +147,7 @@ class BaGMar(Method):
         frozen_backbone: bool = False,
         freeze_bn: bool = False,
     ) -> None:
-        super().__init__(backbone)
-        self.fc = nn.Linear(backbone.num_features, len(class_counts))
+        super().__init__(backbone, len(class_counts))
         self.total_K: Tensor
         self.theta_K: Tensor
         self.register_buffer("total_K", torch.zeros(len(class_counts)))
@@ -185,8 +184,3 @@ class BaGMar(Method):
         total_K, theta_K = add_gradient(self.total_K, self.theta_K, received_K, self.accumulate)
         self.total_K.copy_(total_K)
         self.theta_K.copy_(theta_K)
-
-    def predict(self, x_BCHW: Tensor) -> Tensor:
-        """Return logits_BK without margin."""
-        logits_BK: Tensor = self.fc(self.backbone(x_BCHW))
-        return logits_BK

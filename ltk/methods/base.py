@@ -112,3 +112,21 @@ class Method(nn.Module):
     def inference_state(self) -> dict[str, Tensor]:
         """Return the state dict without what only training needs."""
         return {k: v for k, v in self.state_dict().items() if not k.startswith(self.training_only or ("\0",))}
+
+
+class LinearMethod(Method):
+    """A method whose classifier is one linear layer, ``fc``, on the pooled features.
+
+    Args:
+        backbone: features to learn.
+        num_classes: K.
+    """
+
+    def __init__(self, backbone: Backbone, num_classes: int) -> None:
+        super().__init__(backbone)
+        self.fc = nn.Linear(backbone.num_features, num_classes)
+
+    def predict(self, x_BCHW: Tensor) -> Tensor:
+        """Return logits_BK; what training adds to them (a prior, a margin) is left out."""
+        logits_BK: Tensor = self.fc(self.backbone(x_BCHW))
+        return logits_BK

@@ -38,7 +38,6 @@ from ltk.models.heads import CosineClassifier
 from ltk.settings import Settings
 from ltk.types import Batch, Progress, StepOutput
 
-_DRAW_WEIGHT, _DRAW_PARTNER = range(2)
 _DRAW_NOISE, _DRAW_PARTNER_NOISE = range(2)
 _NOISE_STD = 1 / 3
 
@@ -126,8 +125,7 @@ class GCL(Method):
         if self.mixup_alpha == 0:
             cosines_BK = at_least_float32(self.fc(self.backbone(x_BCHW)))
             return self._output(self._loss(cosines_BK, batch.target_B, batch.key_B, _DRAW_NOISE), cosines_BK)
-        weight = draws.beta(draws.fold(progress.key, _DRAW_WEIGHT), self.mixup_alpha)
-        partner_B = draws.permutation(draws.fold(progress.key, _DRAW_PARTNER), len(x_BCHW))
+        weight, partner_B = draws.mixing(progress.key, len(x_BCHW), self.mixup_alpha)
         cosines_BK = at_least_float32(self.fc(self.backbone(mixup(x_BCHW, x_BCHW[partner_B], weight))))
         own = self._loss(cosines_BK, batch.target_B, batch.key_B, _DRAW_NOISE)
         other = self._loss(cosines_BK, batch.target_B[partner_B], batch.key_B, _DRAW_PARTNER_NOISE)

@@ -28,25 +28,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import ClassVar, Literal, NamedTuple, Self
+from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ltk import draws
 from ltk.errors import UsageError
-from ltk.methods.base import Method, Stream
+from ltk.methods.base import Method
+from ltk.methods.classifier_recipes import (
+    RECIPES,
+    RecipeName,
+    RetrainClassifierOptions,
+    RuleName,
+    create_class_weights,
+    create_stream,
+)
 from ltk.methods.functional import (
     at_least_float32,
     balanced_softmax,
     class_balanced_softmax,
-    effective_number_weights,
     focal_loss,
     gcl_logits,
     gcl_rarity,
-    inverse_power_weights,
     log_prior,
     max_norm,
     max_norm_bound,
@@ -55,102 +60,13 @@ from ltk.methods.functional import (
 )
 from ltk.models.backbones import Backbone
 from ltk.models.experts import create_experts
-from ltk.models.heads import CosineClassifier
+from ltk.models.heads import CosineClassifier, ScaledLinear, linear_parameters
 from ltk.settings import Settings
 from ltk.types import Batch, Progress, StepOutput
 
-_DRAW_WEIGHT, _DRAW_PARTNER = range(2)
 _DRAW_NOISE, _DRAW_PARTNER_NOISE = range(2)
 _NOISE_STD = 1 / 3
 _NO_BOUND = torch.finfo(torch.float32).max  # finite: a checkpoint holds no infinity
-
-RecipeName = Literal["crt", "lws", "tau-norm", "maxnorm", "gcl", "balanced-softmax"]
-RuleName = Literal[
-    "uniform", "balanced-rs", "effective-rs", "cb-effective-rs", "class-aware", "balanced-rw", "effective-rw"
-]
-_SAMPLERS: dict[str, str] = {
-    "balanced-rs": "class-balanced",
-    "effective-rs": "effective-number",
-    "cb-effective-rs": "class-effective-number",
-    "class-aware": "class-aware",
-}
-
-
-class Recipe(NamedTuple):
-    """What a recipe does unless told otherwise.
-
-    Attributes:
-        continues: starts from the classifier of stage one instead of a fresh one.
-        trains: has something to learn.
-        rule: which images it sees.
-        mixup_alpha: 0 for no mixup.
-    """
-
-    continues: bool
-    trains: bool = True
-    rule: RuleName = "uniform"
-    mixup_alpha: float = 0.0
-
-
-RECIPES: dict[str, Recipe] = {
-    "crt": Recipe(continues=False, rule="balanced-rs"),
-    "lws": Recipe(continues=True, rule="balanced-rs"),
-    "tau-norm": Recipe(continues=True, trains=False),
-    "maxnorm": Recipe(continues=True),
-    "gcl": Recipe(continues=True, rule="balanced-rs", mixup_alpha=1.0),
-    "balanced-softmax": Recipe(continues=False),
-}
-
-
-class ScaledLinear(nn.Linear):
-    """A frozen linear classifier whose logits are multiplied by a learned scale per class (LWS).
-
-    Args:
-        in_features: D.
-        num_classes: K.
-    """
-
-    def __init__(self, in_features: int, num_classes: int) -> None:
-        super().__init__(in_features, num_classes)
-        self.requires_grad_(False)
-        self.scale_K = nn.Parameter(torch.ones(num_classes))
-
-    def forward(self, features_BD: Tensor) -> Tensor:
-        """Return logits_BK; the bias is scaled too, as in the official code."""
-        return super().forward(features_BD) * self.scale_K
-
-
-class RetrainClassifierOptions(Settings):
-    """Options of classifier re-training; the defaults are those of the recipes' official codes."""
-
-    recipe: RecipeName = Field("crt", description="how the classifier is made")
-    rule: RuleName | None = Field(None, description="which images it sees, or how they weigh (none: the recipe's own)")
-    epoch_length: Literal["rule", "images"] = Field(
-        "rule", description="images per epoch: the rule's own number, or that of the training images (cRT)"
-    )
-    batch_norm: Literal["eval", "train"] = Field("eval", description="keep the batch statistics, or let them drift")
-    mixup_alpha: float | None = Field(None, ge=0, description="Beta(alpha, alpha) of mixup, 0 is off (none: recipe's)")
-    mixup_images: bool = Field(True, description="mix the images; false mixes the labels alone (GCL on Places)")
-    tau: float = Field(1.0, ge=0, description="tau-norm: exponent of the norms")
-    keep_bias: bool = Field(False, description="tau-norm: keep the bias of stage one")
-    fraction: float = Field(0.1, ge=0, le=1, description="maxnorm: bound between the shortest and the longest row")
-    project_every: Literal["epoch", "step"] = Field("epoch", description="maxnorm: when long rows are shortened")
-    beta: float = Field(0.9999, ge=0, lt=1, description="of effective numbers: maxnorm's loss and effective-* rules")
-    form: Literal["cosine", "angle"] = Field("cosine", description="gcl: lower the cosine, or widen the angle")
-    scale: float = Field(20.0, gt=0, description="gcl: scale s of the cosines")
-    margin: float = Field(0.1, ge=0, description="gcl: margin m of the target class")
-    noise_scale: float = Field(0.5, ge=0, description="gcl: largest cloud")
-    easy_margin: bool = Field(True, description="gcl, angle: move only classes at less than a right angle")
-    gamma: float = Field(1.0, ge=0, description="gcl: exponent of the focal factor")
-    weighted_probability: bool = Field(False, description="gcl, *-rw: the official factor 1 - exp(-weight * loss)")
-    experts: int = Field(1, ge=1, le=8, description="RIDE experts of stage one")
-    expert_width: float = Field(1.0, gt=0, le=2, description="factor on the channels of their stages")
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.recipe == "maxnorm" and self.rule in ("balanced-rw", "effective-rw"):
-            raise ValueError(f"maxnorm weighs its loss already; {self.rule} would weigh it twice")
-        return self
 
 
 class RetrainClassifier(Method):
@@ -228,13 +144,13 @@ class RetrainClassifier(Method):
         )
         self.scale = scale if recipe == "gcl" else 1.0
         num_samples = int(class_counts.sum()) if epoch_length == "images" else None
-        self.streams = {"main": _create_stream(rule, beta, num_samples)}
+        self.streams = {"main": create_stream(rule, beta, num_samples)}
         self.fc = _create_head(recipe, backbone.num_features, len(class_counts))
         self.weight_K: Tensor | None
         self.log_prior_K: Tensor
         self.rarity_K: Tensor
         self.bound: Tensor
-        self.register_buffer("weight_K", _class_weights(recipe, rule, class_counts, beta), persistent=False)
+        self.register_buffer("weight_K", create_class_weights(recipe, rule, class_counts, beta), persistent=False)
         self.register_buffer("log_prior_K", log_prior(class_counts).float(), persistent=False)
         self.register_buffer("rarity_K", gcl_rarity(class_counts).float(), persistent=False)
         self.register_buffer("bound", torch.tensor(_NO_BOUND))
@@ -303,8 +219,7 @@ class RetrainClassifier(Method):
         if self.mixup_alpha == 0:
             logits_BK = at_least_float32(self.fc(self._frozen_features(x)))
             return self._output(self._loss(logits_BK, batch.target_B, batch.key_B, _DRAW_NOISE), logits_BK)
-        weight = draws.beta(draws.fold(progress.key, _DRAW_WEIGHT), self.mixup_alpha)
-        partner_B = draws.permutation(draws.fold(progress.key, _DRAW_PARTNER), len(x))
+        weight, partner_B = draws.mixing(progress.key, len(x), self.mixup_alpha)
         mixed = mixup(x, x[partner_B], weight) if self.mixup_images else x
         logits_BK = at_least_float32(self.fc(self._frozen_features(mixed)))
         own = self._loss(logits_BK, batch.target_B, batch.key_B, _DRAW_NOISE)
@@ -355,52 +270,9 @@ class RetrainClassifier(Method):
         self.fc.weight.copy_(max_norm(self.fc.weight, self.bound))
 
 
-def linear_parameters(classifier: nn.Module) -> tuple[Tensor, Tensor]:
-    """Return weight_KD and bias_K of a linear classifier that decides as the given one.
-
-    Args:
-        classifier: ``nn.Linear``; ``ScaledLinear``, whose scales go into rows and bias; or ``CosineClassifier``,
-            whose rows are normalised and whose bias is zero.
-
-    Raises:
-        UsageError: another kind of classifier.
-    """
-    if isinstance(classifier, CosineClassifier):
-        weight_KD = F.normalize(classifier.weight.detach(), dim=1)
-        return weight_KD, weight_KD.new_zeros(len(weight_KD))
-    if isinstance(classifier, ScaledLinear):
-        scale_K = classifier.scale_K.detach()
-        return scale_K[:, None] * classifier.weight.detach(), scale_K * classifier.bias.detach()
-    if isinstance(classifier, nn.Linear):
-        weight_KD = classifier.weight.detach()
-        return weight_KD, weight_KD.new_zeros(len(weight_KD)) if classifier.bias is None else classifier.bias.detach()
-    raise UsageError(
-        f"stage one has no linear or cosine classifier to continue ({type(classifier).__name__})",
-        "Use a recipe that trains a fresh one: crt or balanced-softmax.",
-    )
-
-
 def _create_head(recipe: str, width: int, num_classes: int) -> nn.Linear | CosineClassifier:
     if recipe == "gcl":
         return CosineClassifier(width, num_classes)
     if recipe == "lws":
         return ScaledLinear(width, num_classes)
     return nn.Linear(width, num_classes).requires_grad_(RECIPES[recipe].trains)
-
-
-def _create_stream(rule: str, beta: float, num_samples: int | None) -> Stream:
-    options: dict[str, float] = {"beta": beta} if rule == "effective-rs" else {}
-    if num_samples is not None:
-        options["num_samples"] = num_samples
-    return Stream(_SAMPLERS.get(rule, "uniform"), options=options)
-
-
-def _class_weights(recipe: str, rule: str, class_counts: Tensor, beta: float) -> Tensor | None:
-    """Return the class weights of the loss; those of a rule sum to 1 as in GCL's code, those of maxnorm to K."""
-    if recipe == "maxnorm":
-        return effective_number_weights(class_counts, beta).float()
-    if rule == "balanced-rw":
-        return inverse_power_weights(class_counts, 1.0, total=1.0).float()
-    if rule == "effective-rw":
-        return effective_number_weights(class_counts, beta, total=1.0).float()
-    return None

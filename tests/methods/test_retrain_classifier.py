@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ltk.errors import UsageError
 from ltk.methods.base import Method
 from ltk.methods.baselines import CrossEntropy
+from ltk.methods.classifier_recipes import RECIPES, RetrainClassifierOptions
 from ltk.methods.functional import (
     balanced_softmax,
     class_balanced_softmax,
@@ -24,15 +25,9 @@ from ltk.methods.functional import (
     max_norm_bound,
     tau_normalise,
 )
-from ltk.methods.retrain_classifier import (
-    RECIPES,
-    RetrainClassifier,
-    RetrainClassifierOptions,
-    ScaledLinear,
-    linear_parameters,
-)
+from ltk.methods.retrain_classifier import RetrainClassifier
 from ltk.models.backbones import Backbone, create_backbone
-from ltk.models.heads import CosineClassifier
+from ltk.models.heads import CosineClassifier, ScaledLinear, linear_parameters
 from ltk.types import Batch, Progress
 
 COUNTS = torch.tensor([50, 20, 5, 1])

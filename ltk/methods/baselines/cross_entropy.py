@@ -1,0 +1,58 @@
+"""Cross-entropy, with mixup as an option.
+
+Zhang et al.: "mixup: beyond empirical risk minimization", ICLR 2018, https://arxiv.org/abs/1710.09412.
+
+Suffixes: B batch, C channels, H height, W width, K classes, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from ltk import draws
+from ltk.methods.base import LinearMethod
+from ltk.methods.functional import at_least_float32, mixup
+from ltk.models.backbones import Backbone
+from ltk.settings import Settings
+from ltk.types import Batch, Progress, StepOutput
+
+
+class CrossEntropyOptions(Settings):
+    """Options of cross-entropy."""
+
+    mixup_alpha: float = Field(0.0, ge=0, description="Beta(alpha, alpha) of mixup; 0 is off")
+
+
+class CrossEntropy(LinearMethod):
+    """Cross-entropy on a linear head, with or without mixup.
+
+    Args:
+        backbone: features to learn.
+        class_counts: class_counts_K, training images of each class.
+        mixup_alpha: 0 for no mixup.
+    """
+
+    Options: ClassVar[type[Settings]] = CrossEntropyOptions
+    uses_prior = False
+
+    def __init__(self, backbone: Backbone, class_counts: Tensor, *, mixup_alpha: float = 0.0) -> None:
+        super().__init__(backbone, len(class_counts))
+        self.mixup_alpha = mixup_alpha
+
+    def forward(self, batches: Mapping[str, Batch], progress: Progress) -> StepOutput:
+        """Return the cross-entropy, of images mixed in pairs if mixup is on."""
+        batch = batches["main"]
+        (x_BCHW,) = batch.views
+        if self.mixup_alpha == 0:
+            logits_BK = at_least_float32(self.predict(x_BCHW))
+            return StepOutput(F.cross_entropy(logits_BK, batch.target_B), logits_BK.detach())
+        weight, partner_B = draws.mixing(progress.key, len(x_BCHW), self.mixup_alpha)
+        logits_BK = at_least_float32(self.predict(mixup(x_BCHW, x_BCHW[partner_B], weight)))
+        own = F.cross_entropy(logits_BK, batch.target_B)
+        other = F.cross_entropy(logits_BK, batch.target_B[partner_B])
+        return StepOutput(mixup(own, other, weight), logits_BK.detach())
