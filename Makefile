@@ -37,6 +37,9 @@ completions: $(STAMP)  ## write the shell completion scripts
 	$(BIN)/ltk completions zsh > completions/_ltk
 	$(BIN)/ltk completions fish > completions/ltk.fish
 
+bench: $(STAMP)  ## every benchmark against a plain rendering of the official codes, in one table
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/performance.py
+
 fuzz: $(STAMP)  ## an hour of damaged checkpoints against the reader
 	$(BIN)/python tests/fuzz_reader.py --seconds 3600
 

@@ -13,7 +13,7 @@ import typer
 from ltk.cli import _console
 from ltk.cli._devices import claim_error
 from ltk.cli._faults import explain_fault
-from ltk.cli.completions import completions
+from ltk.cli.completions import ASKED, completions, prepare_completion
 from ltk.cli.config import config
 from ltk.cli.convert import convert
 from ltk.cli.data import app as data_app
@@ -69,6 +69,8 @@ app.command(context_settings=_CONTEXT, rich_help_panel=_MORE)(completions)
 def main() -> None:
     """Run the command line and exit with the code of ``ltk.errors``."""
     _console.prepare_streams()
+    if ASKED in os.environ:
+        prepare_completion()
     try:
         app()
     except KeyboardInterrupt:

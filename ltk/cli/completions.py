@@ -9,6 +9,8 @@ import typer
 
 from ltk.cli import _console
 
+ASKED = "_LTK_COMPLETE"  # set by the scripts when they ask for completions
+
 
 class Shell(StrEnum):
     """Shells with a completion script."""
@@ -18,11 +20,18 @@ class Shell(StrEnum):
     fish = "fish"
 
 
+def prepare_completion() -> None:
+    """Let ``ltk`` answer the scripts; typer does so by itself only where it adds options of its own."""
+    from typer.completion import completion_init  # type: ignore[attr-defined]
+
+    completion_init()
+
+
 def completion_script(shell: str) -> str:
     """Return the script of a shell, as it is in ``completions/``."""
     from typer.completion import get_completion_script  # type: ignore[attr-defined]
 
-    script = get_completion_script(prog_name="ltk", complete_var="_LTK_COMPLETE", shell=shell)
+    script = get_completion_script(prog_name="ltk", complete_var=ASKED, shell=shell)
     return script.strip() + "\n"  # zsh registers a file only if its first line is "#compdef ltk"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -150,9 +151,37 @@ def test_completion_scripts_are_current(shell: str, file: str) -> None:
     assert (ROOT / "completions" / file).read_text() == completion_script(shell), "run: make completions"
 
 
-def test_completion_answers() -> None:
-    done = run(COMP_WORDS="ltk train gl", COMP_CWORD="2", _LTK_COMPLETE="complete_bash")
-    assert "glmc" in done.stdout.split()
+BASH = f"""
+source {ROOT / "completions" / "ltk.bash"}
+COMP_WORDS=(ltk train gl); COMP_CWORD=2; COMP_LINE="ltk train gl"; COMP_POINT=12
+_ltk_completion ltk
+echo "${{COMPREPLY[@]}}"
+"""
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+def test_bash_completes() -> None:
+    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "--norc", "-c", BASH], capture_output=True, text=True, env=env, timeout=60)
+    assert done.stderr == ""
+    assert done.stdout.split()[0] == "glmc"
+    assert all(word.startswith("gl") for word in done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("shell", "words"),
+    [
+        ("bash", {"COMP_WORDS": "ltk train --imb-", "COMP_CWORD": "2"}),
+        ("zsh", {"_TYPER_COMPLETE_ARGS": "ltk train --imb-"}),
+        ("fish", {"_TYPER_COMPLETE_ARGS": "ltk train --imb-", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}),
+    ],
+)
+def test_completions_are_answered(shell: str, words: dict[str, str]) -> None:
+    env = {**os.environ, **words, "_LTK_COMPLETE": f"complete_{shell}"}
+    done = subprocess.run([Path(sys.executable).with_name("ltk")], capture_output=True, text=True, env=env, timeout=60)
+    assert "--imb-type" in done.stdout
+    assert "Usage" not in done.stdout
+    assert done.stderr == ""
 
 
 def test_the_app_is_a_typer_app() -> None:
