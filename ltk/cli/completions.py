@@ -10,6 +10,13 @@ import typer
 from ltk.cli import _console
 
 ASKED = "_LTK_COMPLETE"  # set by the scripts when they ask for completions
+_REGISTER = "compdef _ltk_completion ltk"
+# zsh runs the file at the first Tab: it must complete then too, or that Tab is lost.
+_COMPLETE_OR_REGISTER = f"""if [[ $funcstack[1] == _ltk ]]; then
+    _ltk_completion "$@"
+else
+    {_REGISTER}
+fi"""
 
 
 class Shell(StrEnum):
@@ -32,6 +39,8 @@ def completion_script(shell: str) -> str:
     from typer.completion import get_completion_script  # type: ignore[attr-defined]
 
     script = get_completion_script(prog_name="ltk", complete_var=ASKED, shell=shell)
+    if shell == "zsh":
+        script = script.replace(_REGISTER, _COMPLETE_OR_REGISTER)
     return script.strip() + "\n"  # zsh registers a file only if its first line is "#compdef ltk"
 
 
