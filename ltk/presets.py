@@ -115,6 +115,11 @@ class Choice:
     note: str = ""
 
 
+def list_second_stages() -> list[str]:
+    """Return the recipes of ``ltk finetune-classifier``, by name."""
+    return sorted({preset.recipe.removeprefix(STAGE_TWO) for preset in list_presets(stage_two=True)})
+
+
 def choose_preset(method: str, dataset: str, imb: float | None, image_size: int | None = None) -> Choice:
     """Find the preset of a method for a data set, or the nearest one to derive from.
 

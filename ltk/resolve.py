@@ -13,7 +13,7 @@ from ltk.data.limits import check_imbalance, parse_groups
 from ltk.data.sources import SOURCES
 from ltk.errors import UsageError, unknown_name
 from ltk.methods import METHODS, is_outside
-from ltk.presets import Choice, choose_preset, list_presets
+from ltk.presets import Choice, choose_preset, list_presets, list_second_stages
 from ltk.settings import find_differences
 
 _OF_THE_DATA = ("root", "imb", "groups", "image_size", "mean", "std", "source", "head")
@@ -115,7 +115,13 @@ def _start(what: str, dataset: str | None, root: Path | None, imb: float | None)
             return _adapt(Choice(preset, True), dataset or preset.dataset, imb), []
     if is_outside(what):
         return _start_outside(what, dataset, root, imb)
-    recipes = {*METHODS, *(preset.recipe for preset in presets)}
+    recipes = {preset.recipe for preset in presets}
+    if what not in recipes and (what in METHODS or what in list_second_stages()):
+        recipe = what if what in list_second_stages() else "crt"
+        raise UsageError(
+            f"{what} is a second stage: it trains a classifier on the features of a finished run",
+            f"Use: ltk finetune-classifier RUN --method {recipe}",
+        )
     if what not in recipes:
         raise unknown_name("method or preset", what, [*recipes, *(preset.name for preset in presets)])
     size = FACTS[dataset].native_size if dataset in FACTS else _guess_size(dataset, root)

@@ -18,10 +18,9 @@ def complete_method(incomplete: str) -> list[str]:
 
 def complete_recipe(incomplete: str) -> list[str]:
     """Complete recipes of second stages."""
-    from ltk.presets import STAGE_TWO, list_presets
+    from ltk.presets import list_second_stages
 
-    recipes = {preset.recipe.removeprefix(STAGE_TWO) for preset in list_presets(stage_two=True)}
-    return sorted(name for name in recipes if name.startswith(incomplete))
+    return [name for name in list_second_stages() if name.startswith(incomplete)]
 
 
 def complete_dataset(incomplete: str) -> list[str]:

@@ -19,7 +19,7 @@ from ltk.errors import UsageError, unknown_name
 from ltk.evaluation.evaluate import compute_logits
 from ltk.evaluation.posthoc import no_adjustment, normalise_weights
 from ltk.evaluation.tune import tune
-from ltk.presets import STAGE_TWO, Choice, choose_preset, list_presets
+from ltk.presets import STAGE_TWO, Choice, choose_preset, list_second_stages
 from ltk.resolve import Resolved, apply_options
 
 _UNTRAINED = "tau-norm"
@@ -95,7 +95,7 @@ def _given(options: Mapping[str, Any], overrides: Iterable[str]) -> set[str]:
 
 
 def _check_options(recipe: str, options: Mapping[str, Any]) -> None:
-    known = [name.removeprefix(STAGE_TWO) for name in {preset.recipe for preset in list_presets(stage_two=True)}]
+    known = list_second_stages()
     if recipe not in known:
         raise unknown_name("recipe", recipe, known)
     if "method.tau" in options and recipe != _UNTRAINED:

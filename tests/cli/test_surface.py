@@ -129,6 +129,13 @@ def test_errors_are_printed_with_their_exit_code(tmp_path: Path) -> None:
     assert done.stderr.count("torch") == 0
 
 
+def test_a_second_stage_is_not_trained_from_scratch() -> None:
+    done = run("train", "lws", "--dataset", "digits")
+    assert done.returncode == 2
+    assert "lws is a second stage" in done.stderr
+    assert "ltk finetune-classifier RUN --method lws" in done.stderr
+
+
 def test_a_bug_is_one_line_and_a_file(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def broken() -> None:
         raise ZeroDivisionError("x")
