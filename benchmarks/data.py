@@ -112,7 +112,7 @@ def measure(case: Case, threads: int, rounds: int) -> dict[str, Result]:
         root = Path(folder)
         names = write_files(root, case)
         paths = [root / name for name in names]
-        write_pack(root, names, case.size, root / f".ltk-packs/bench-{case.size}.npy")
+        write_pack(root, names, case.size, root / f".ltk-packs/bench-{case.size}.json")
         packed = FileSplit(root, names, np.zeros(case.images, dtype=np.int64))
         if packed.pack(case.size) is None:
             raise RuntimeError("the pack is not used")

@@ -167,8 +167,8 @@ def show_manifest(manifest: Manifest, path: Path | None, *, as_json: bool) -> No
 
 def show_pack(path: Path, info: PackInfo) -> None:
     """Say what was packed."""
-    images, channels, side, _ = info.shape
+    images, shards = len(info.names), len(info.shards(path))
     _console.print_text(
-        f"{path}  {images:,} images of {side}x{side}, {images * channels * side * side / 1e6:,.0f} MB, "
-        f"sha256 {info.sha256}"
+        f"{path}  {images:,} images of {info.size}x{info.size}, {images * 3 * info.size**2 / 1e6:,.0f} MB"
+        f" in {shards} {'file' if shards == 1 else 'files'}, sha256 {info.sha256}"
     )

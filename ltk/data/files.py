@@ -62,7 +62,7 @@ class FileSplit(Split):
         own_B = np.asarray(indices, dtype=np.int64)
         pack = self.pack(size)
         if pack is not None:
-            return torch.from_numpy(pack.pixels[pack.row_N[own_B]])
+            return torch.from_numpy(pack.read(own_B))
         paths = [self.path(i) for i in own_B.tolist()]
         threads = useful_threads(size) if len(paths) >= _THREADED_FROM else 1
         return read_images(paths, size, upright=self.upright, threads=threads)

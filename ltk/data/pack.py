@@ -1,8 +1,9 @@
 """Packs: the images of a data set decoded once, at one size, into a memory-mapped uint8 array.
 
-A pack is ``<name>-<size>.npy`` (uint8 [N, 3, size, size]) beside ``<name>-<size>.json``, which lists the images with
-their file sizes and a SHA-256 per block. Splits look images up by name, so one pack serves every split and cut of a
-data set. It lies in ``.ltk-packs`` beside the images, or under the data root where that folder cannot be written.
+A pack is ``<name>-<size>.json``, which lists the images with their file sizes and a SHA-256 per block, beside shards of
+at most 2 GiB, ``<name>-<size>.000.npy`` and so on (uint8 [rows, 3, size, size]). Splits look images up by name, so one
+pack serves every split and cut of a data set. It lies in ``.ltk-packs`` beside the images, or under the data root where
+that folder cannot be written.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ import numpy.typing as npt
 from ltk.data.base import IntArray
 from ltk.errors import DataError
 
-FORMAT = "ltk.pack/1"
+FORMAT = "ltk.pack/2"
 FOLDER = ".ltk-packs"
 BLOCK = 256
+_SHARD_BYTES = 2**31
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -34,6 +36,7 @@ class PackInfo:
     Attributes:
         size: side in pixels.
         upright: images were turned as their EXIF orientation says.
+        shard_rows: images in each shard but the last, whole blocks.
         names: image paths relative to the root, by row.
         file_sizes: bytes of each image file when it was packed.
         blocks: SHA-256 of each block of 256 rows.
@@ -42,15 +45,31 @@ class PackInfo:
 
     size: int
     upright: bool
+    shard_rows: int
     names: list[str]
     file_sizes: list[int]
     blocks: list[str]
     sha256: str
 
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """Of the array."""
-        return (len(self.names), 3, self.size, self.size)
+    def shards(self, path: Path) -> dict[Path, tuple[int, int, int, int]]:
+        """Return the shards of the pack described by the file ``path``, with their shapes."""
+        rows = cut_shards(len(self.names), self.shard_rows)
+        return {shard_path(path, i): (n, 3, self.size, self.size) for i, n in enumerate(rows)}
+
+
+def choose_shard_rows(size: int) -> int:
+    """Return how many images of a size one shard holds: whole blocks."""
+    return max(1, _SHARD_BYTES // (3 * size * size) // BLOCK) * BLOCK
+
+
+def cut_shards(images: int, shard_rows: int) -> list[int]:
+    """Return the number of images in each shard."""
+    return [min(shard_rows, images - start) for start in range(0, images, shard_rows)]
+
+
+def shard_path(path: Path, number: int) -> Path:
+    """Return the array of a shard of the pack described by the file ``path``."""
+    return path.with_suffix(f".{number:03}.npy")
 
 
 @dataclass(frozen=True)
@@ -58,12 +77,23 @@ class PackedImages:
     """A pack opened for the images of one split.
 
     Attributes:
-        pixels: memory-mapped uint8 [rows, 3, size, size].
-        row_N: the row of each image of the split.
+        shards: memory-mapped uint8 [rows, 3, size, size] each.
+        shard_rows: images in each shard but the last.
+        row_N: the row of each image of the split, over all shards.
     """
 
-    pixels: Pixels
+    shards: list[Pixels]
+    shard_rows: int
     row_N: IntArray
+
+    def read(self, index_B: IntArray) -> Pixels:
+        """Return images of the split, uint8 [B, 3, size, size]."""
+        shard_B, row_B = np.divmod(self.row_N[index_B], self.shard_rows)
+        pixels = np.empty((len(index_B), *self.shards[0].shape[1:]), dtype=np.uint8)
+        for shard in np.unique(shard_B).tolist():
+            own_B = shard_B == shard
+            pixels[own_B] = self.shards[shard][row_B[own_B]]
+        return pixels
 
 
 def pack_folders(root: Path) -> tuple[Path, Path]:
@@ -91,7 +121,7 @@ def find_pack(root: Path, names: Sequence[str], size: int, *, upright: bool = Fa
                 continue
             row_N = np.array([row_of[name] for name in names], dtype=np.int64)
             if [info.file_sizes[row] for row in row_N.tolist()] == measure_files(root, names):
-                return PackedImages(np.load(path.with_suffix(".npy"), mmap_mode="r"), row_N)
+                return PackedImages(_open_shards(path, info), info.shard_rows, row_N)
     return None
 
 
@@ -131,14 +161,25 @@ def verify_pack(path: Path) -> list[int]:
         DataError: the pack is not what its JSON file describes.
     """
     info = read_info(path)
-    try:
-        pixels = np.load(path.with_suffix(".npy"), mmap_mode="r")
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path.with_suffix('.npy')} cannot be read: {error}", "Pack again.") from error
-    if pixels.shape != info.shape:
-        raise DataError(f"{path.with_suffix('.npy')} has shape {pixels.shape}, not {info.shape}", "Pack again.")
-    found = (digest_bytes(pixels[start : start + BLOCK].tobytes()) for start in range(0, len(pixels), BLOCK))
+    found = (
+        digest_bytes(shard[start : start + BLOCK].tobytes())
+        for shard in _open_shards(path, info)
+        for start in range(0, len(shard), BLOCK)
+    )
     return [block for block, digest in enumerate(found) if digest != info.blocks[block]]
+
+
+def _open_shards(path: Path, info: PackInfo) -> list[Pixels]:
+    shards = []
+    for file, shape in info.shards(path).items():
+        try:
+            pixels: Pixels = np.load(file, mmap_mode="r")
+        except (OSError, ValueError) as error:
+            raise DataError(f"{file} cannot be read: {error}", "Pack again.") from error
+        if pixels.shape != shape:
+            raise DataError(f"{file} has shape {pixels.shape}, not {shape}", "Pack again.")
+        shards.append(pixels)
+    return shards
 
 
 def digest_bytes(data: bytes) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
@@ -16,7 +16,17 @@ import numpy as np
 
 from ltk.data.base import Source
 from ltk.data.files import FileSplit
-from ltk.data.pack import BLOCK, FORMAT, PackInfo, digest_bytes, measure_files, pack_folders
+from ltk.data.pack import (
+    BLOCK,
+    FORMAT,
+    PackInfo,
+    choose_shard_rows,
+    cut_shards,
+    digest_bytes,
+    measure_files,
+    pack_folders,
+    shard_path,
+)
 from ltk.errors import EnvironmentFault, UsageError
 
 
@@ -27,6 +37,7 @@ def write_pack(
     path: Path,
     *,
     upright: bool = False,
+    shard_rows: int | None = None,
     advance: Callable[[int], None] = lambda images: None,
 ) -> PackInfo:
     """Decode images into a pack, in parallel, going on where an interrupted call stopped.
@@ -35,30 +46,29 @@ def write_pack(
         root: folder that ``names`` are relative to.
         names: image paths, each once.
         size: side in pixels.
-        path: the array, ``<folder>/<name>-<size>.npy``.
+        path: the description, ``<folder>/<name>-<size>.json``; the shards lie beside it.
         upright: turn images as their EXIF orientation says.
+        shard_rows: images per shard, whole blocks; by default as many as 2 GiB hold.
         advance: called with the number of images done since the last call.
 
     Raises:
         DataError: images cannot be read; all of them are named, the others are kept for the next attempt.
         EnvironmentFault: the folder cannot be written, or the disk is full.
     """
-    file_sizes = measure_files(root, names)
+    task = _Task(root, names, measure_files(root, names), size, upright, shard_rows or choose_shard_rows(size))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial, journal = path.with_suffix(".part"), path.with_suffix(".blocks")
-        if not partial.exists():
-            journal.unlink(missing_ok=True)
-        with partial.open("r+b" if partial.exists() else "w+b") as file, journal.open("a+", encoding="ascii") as done:
-            blocks = _write_blocks(root, names, file_sizes, (file, done), size, upright, advance)
-            file.flush()
-            os.fsync(file.fileno())
-        info = PackInfo(size, upright, list(names), file_sizes, blocks, digest_bytes("".join(blocks).encode()))
-        path.with_suffix(".json").unlink(missing_ok=True)  # never a description beside pixels it does not describe
-        partial.replace(path)
-        described = path.with_suffix(".json.part")
+        journal = path.with_suffix(".blocks")
+        with journal.open("a+", encoding="ascii") as done:
+            blocks = _write_shards(task, path, done, advance)
+        digest = digest_bytes("".join(blocks).encode())
+        info = PackInfo(size, upright, task.shard_rows, list(names), task.file_sizes, blocks, digest)
+        path.unlink(missing_ok=True)  # never a description beside pixels it does not describe
+        for shard in info.shards(path):
+            _partial(shard).replace(shard)
+        described = _partial(path)
         described.write_text(json.dumps({"format": FORMAT, **asdict(info)}), encoding="utf-8")
-        described.replace(path.with_suffix(".json"))
+        described.replace(path)
         journal.unlink()
     except OSError as error:
         raise EnvironmentFault(
@@ -67,49 +77,78 @@ def write_pack(
     return info
 
 
-def _write_blocks(
-    root: Path,
-    names: Sequence[str],
-    file_sizes: Sequence[int],
-    files: tuple[IO[bytes], IO[str]],
-    size: int,
-    upright: bool,
-    advance: Callable[[int], None],
-) -> list[str]:
-    """Write the array's header and all blocks that the journal does not have; return their checksums."""
-    from ltk.data.decode import try_read_images, unreadable, useful_threads
+@dataclass(frozen=True)
+class _Task:
+    """What to pack, in the order of the rows."""
 
-    file, journal = files
+    root: Path
+    names: Sequence[str]
+    file_sizes: list[int]
+    size: int
+    upright: bool
+    shard_rows: int
+
+    def key(self, start: int, stop: int) -> str:
+        """Return what a block in the journal is known by: whatever decides its pixels."""
+        images = (self.names[start:stop], self.file_sizes[start:stop])
+        return digest_bytes(repr((start, self.size, self.upright, self.shard_rows, *images)).encode())
+
+    def decode(self, start: int, stop: int) -> tuple[bytes, list[str]]:
+        """Return the pixels of some rows, and what is wrong with those that cannot be read."""
+        from ltk.data.decode import try_read_images, useful_threads
+
+        own = self.names[start:stop]
+        paths = [f"{self.root}/{name}" for name in own]
+        images, unread = try_read_images(paths, self.size, upright=self.upright, threads=useful_threads(self.size))
+        return images.numpy().tobytes(), [f"{own[i]}: {reason}" for i, reason in unread]
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f"{path.name}.part")
+
+
+def _write_shards(task: _Task, path: Path, journal: IO[str], advance: Callable[[int], None]) -> list[str]:
+    """Write all blocks that the journal does not have; return the checksums of all."""
+    from ltk.data.decode import unreadable
+
     journal.seek(0)
     lines = [line.split() for line in journal.read().splitlines()]
     finished = {line[0]: line[1] for line in lines if len(line) == 2}  # a torn last line is no record
-    shape = (len(names), 3, size, size)
-    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-    start_of_data, bytes_per_image = file.tell(), 3 * size * size
     digests: list[str] = []
     faults: list[str] = []
-    for start in range(0, len(names), BLOCK):
-        own = names[start : start + BLOCK]
-        key = digest_bytes(repr((start, size, upright, own, file_sizes[start : start + BLOCK])).encode())
-        file.seek(start_of_data + start * bytes_per_image)
-        digest = finished.get(key)
-        if digest is None or digest_bytes(file.read(len(own) * bytes_per_image)) != digest:
-            paths = [f"{root}/{name}" for name in own]
-            images, unread = try_read_images(paths, size, upright=upright, threads=useful_threads(size))
-            faults += [f"{own[i]}: {reason}" for i, reason in unread]
-            data = images.numpy().tobytes()
-            digest = digest_bytes(data)
-            file.seek(start_of_data + start * bytes_per_image)
-            file.write(data)
-            if not unread:
-                file.flush()
-                journal.write(f"{key} {digest}\n")
-                journal.flush()
-        digests.append(digest)
-        advance(len(own))
+    for number, rows in enumerate(cut_shards(len(task.names), task.shard_rows)):
+        partial = _partial(shard_path(path, number))
+        with partial.open("r+b" if partial.exists() else "w+b") as file:
+            shape = (rows, 3, task.size, task.size)
+            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            first = number * task.shard_rows
+            for start in range(first, first + rows, BLOCK):
+                stop = min(start + BLOCK, first + rows)
+                key = task.key(start, stop)
+                digest, unread = _write_block(task, start, stop, file, finished.get(key))
+                digests.append(digest)
+                faults += unread
+                if not unread and digest != finished.get(key):
+                    journal.write(f"{key} {digest}\n")
+                    journal.flush()
+                advance(stop - start)
+            file.flush()
+            os.fsync(file.fileno())
     if faults:
         raise unreadable(faults)
     return digests
+
+
+def _write_block(task: _Task, start: int, stop: int, file: IO[bytes], known: str | None) -> tuple[str, list[str]]:
+    """Write a block where the file stands, unless it is there already; return its checksum and its faults."""
+    place, length = file.tell(), (stop - start) * 3 * task.size**2
+    if known is not None and digest_bytes(file.read(length)) == known:
+        return known, []
+    data, faults = task.decode(start, stop)
+    file.seek(place)
+    file.write(data)
+    file.flush()
+    return digest_bytes(data), faults
 
 
 def pack_source(
@@ -140,5 +179,5 @@ def pack_source(
     if folder is None:
         beside, elsewhere = pack_folders(root)
         folder = beside if os.access(root, os.W_OK) else elsewhere
-    path = folder / f"{source.name}-{size}.npy"
+    path = folder / f"{source.name}-{size}.json"
     return path, write_pack(root, names, size, path, upright=splits[0].upright, advance=advance)

@@ -11,6 +11,7 @@ from ltk.data import checks
 from ltk.data.catalogue import train_counts
 from ltk.data.checks import verify_source
 from ltk.data.duplicates import Finding, find_near
+from ltk.data.pack import shard_path
 from ltk.data.pack_writer import pack_source
 from ltk.data.sources import open_source
 from ltk.errors import UsageError
@@ -97,9 +98,10 @@ def test_a_missing_library_is_named(root: Path, monkeypatch: pytest.MonkeyPatch)
 def test_packs_are_checked(root: Path) -> None:
     path, _ = pack_source(open_source("folder", root=root), 32)
     assert verify(root)["pack folder-32: checksums agree"].level == "ok"
-    data = bytearray(path.read_bytes())
+    shard = shard_path(path, 0)
+    data = bytearray(shard.read_bytes())
     data[-1] ^= 1
-    path.write_bytes(bytes(data))
+    shard.write_bytes(bytes(data))
     assert verify(root)["pack folder-32 is damaged in 1 block; delete it and pack again"].level == "error"
 
 

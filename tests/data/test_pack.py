@@ -10,7 +10,7 @@ import torch
 from ltk.data import pack_writer
 from ltk.data.base import Source
 from ltk.data.files import FileSplit
-from ltk.data.pack import find_pack, pack_folders, read_info, verify_pack
+from ltk.data.pack import BLOCK, choose_shard_rows, find_pack, pack_folders, read_info, shard_path, verify_pack
 from ltk.data.pack_writer import pack_source, write_pack
 from ltk.data.sources import open_source
 from ltk.errors import DataError, EnvironmentFault, UsageError
@@ -40,9 +40,9 @@ def assert_from_files(source: Source) -> None:
 def test_packed_images_are_those_of_the_files(root: Path) -> None:
     before = read_all(open_root(root))
     path, info = pack_source(open_root(root), 8)
-    assert path == root / ".ltk-packs/folder-8.npy"
-    assert info.shape == (602, 3, 8, 8)
-    assert verify_pack(path.with_suffix(".json")) == []
+    assert path == root / ".ltk-packs/folder-8.json"
+    assert info.shards(path) == {root / ".ltk-packs/folder-8.000.npy": (602, 3, 8, 8)}
+    assert verify_pack(path) == []
     for name in NAMES:
         (root / name).write_bytes(b"x" * (root / name).stat().st_size)  # now they can come from the pack alone
     source = open_root(root)
@@ -51,6 +51,35 @@ def test_packed_images_are_those_of_the_files(root: Path) -> None:
     assert torch.equal(train.read([599, 3], 8), before[0][[599, 3]])
     assert torch.equal(train.subset([7, 400]).read([1], 8), before[0][400:401])
     assert not list(root.glob(".ltk-packs/*.part"))
+
+
+def test_a_large_pack_lies_in_several_files(root: Path) -> None:
+    before = read_all(open_root(root))
+    path = root / ".ltk-packs/folder-8.json"
+    stops = iter((False, False, True))
+
+    def stop(images: int) -> None:
+        if next(stops):
+            raise KeyboardInterrupt
+
+    names = [name for split in open_root(root).splits.values() for name in split.names]
+    with pytest.raises(KeyboardInterrupt):
+        write_pack(root, names, 8, path, shard_rows=BLOCK, advance=stop)
+    info = write_pack(root, names, 8, path, shard_rows=BLOCK)
+    assert [shape[0] for shape in info.shards(path).values()] == [BLOCK, BLOCK, 602 - 2 * BLOCK]
+    assert verify_pack(path) == []
+    source = open_root(root)
+    train = source.splits["train"]
+    assert isinstance(train, FileSplit)
+    assert train.pack(8) is not None
+    assert all(map(torch.equal, before, read_all(source)))
+    assert torch.equal(train.read([599, 3, 300, 4], 8), before[0][[599, 3, 300, 4]])
+
+
+def test_a_shard_is_at_most_two_gibibytes() -> None:
+    assert choose_shard_rows(256) == 42 * BLOCK
+    assert choose_shard_rows(8) * 192 <= 2**31 < (choose_shard_rows(8) + BLOCK) * 192
+    assert choose_shard_rows(4096) == BLOCK
 
 
 def test_another_size_or_orientation_is_not_taken_from_the_pack(root: Path) -> None:
@@ -93,14 +122,14 @@ def test_packing_goes_on_where_it_stopped(root: Path, monkeypatch: pytest.Monkey
         pack_source(open_root(root), 8, advance=stop)
     assert_from_files(open_root(root))
     folder = root / ".ltk-packs"
-    assert sorted(path.name for path in folder.iterdir()) == ["folder-8.blocks", "folder-8.part"]
+    assert sorted(path.name for path in folder.iterdir()) == ["folder-8.000.npy.part", "folder-8.blocks"]
     with (folder / "folder-8.blocks").open("a") as journal:
         journal.write("torn")
     for name in NAMES[:512]:
         (root / name).write_bytes(b"x" * (root / name).stat().st_size)  # blocks 0 and 1 must not be read again
     pack_source(open_root(root), 8)
     assert all(map(torch.equal, expected, read_all(open_root(root))))
-    assert [path.name for path in sorted(folder.iterdir())] == ["folder-8.json", "folder-8.npy"]
+    assert [path.name for path in sorted(folder.iterdir())] == ["folder-8.000.npy", "folder-8.json"]
 
 
 def test_a_damaged_partial_block_is_made_again(root: Path) -> None:
@@ -111,7 +140,7 @@ def test_a_damaged_partial_block_is_made_again(root: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         pack_source(open_root(root), 8, advance=stop)
-    partial = root / ".ltk-packs/folder-8.part"
+    partial = root / ".ltk-packs/folder-8.000.npy.part"
     data = bytearray(partial.read_bytes())
     data[500] ^= 255
     partial.write_bytes(bytes(data))
@@ -136,23 +165,24 @@ def test_unreadable_images_are_named_and_the_rest_is_kept(root: Path, write_imag
 
 def test_flipped_bits_are_found(root: Path) -> None:
     path, _ = pack_source(open_root(root), 8)
-    data = bytearray(path.read_bytes())
+    shard = shard_path(path, 0)
+    data = bytearray(shard.read_bytes())
     data[-5] ^= 4
-    path.write_bytes(bytes(data))
-    assert verify_pack(path.with_suffix(".json")) == [2]
-    path.write_bytes(bytes(data[:-100]))
+    shard.write_bytes(bytes(data))
+    assert verify_pack(path) == [2]
+    shard.write_bytes(bytes(data[:-100]))
     with pytest.raises(DataError, match="cannot be read"):
-        verify_pack(path.with_suffix(".json"))
-    path.with_suffix(".json").write_text("{}")
+        verify_pack(path)
+    path.write_text("{}")
     with pytest.raises(DataError, match="not the description of a pack"):
-        read_info(path.with_suffix(".json"))
+        read_info(path)
 
 
 def test_a_disk_that_is_full_leaves_no_pack(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pack_writer, "_write_blocks", fail)
+    monkeypatch.setattr(pack_writer, "_write_shards", fail)
     with pytest.raises(EnvironmentFault, match="No space left on device") as caught:
         pack_source(open_root(root), 8)
     assert caught.value.exit_code == 6
@@ -162,14 +192,14 @@ def test_a_disk_that_is_full_leaves_no_pack(root: Path, monkeypatch: pytest.Monk
 def test_packs_of_read_only_folders_lie_under_the_data_root(root: Path) -> None:
     beside, elsewhere = pack_folders(root)
     assert beside == root / ".ltk-packs"
-    write_pack(root, NAMES, 8, elsewhere / "folder-8.npy")
+    write_pack(root, NAMES, 8, elsewhere / "folder-8.json")
     assert find_pack(root, NAMES, 8) is not None
     assert not beside.exists()
 
 
 def test_the_description_lists_the_images(root: Path) -> None:
     path, info = pack_source(open_root(root), 8)
-    fields = json.loads(path.with_suffix(".json").read_text())
+    fields = json.loads(path.read_text())
     assert fields["names"] == NAMES[:600] + NAMES[600:]
     assert fields["file_sizes"][1] == (root / NAMES[1]).stat().st_size
     assert fields["sha256"] == info.sha256
