@@ -31,11 +31,12 @@ from ltk.config import RunConfig
 from ltk.data.base import ArraySplit, Source
 from ltk.engine.build import build, plan_data
 from ltk.engine.fit import fit
-from ltk.engine.journal import TIMES, read_lines
+from ltk.engine.journal import TIMES
 from ltk.engine.optim import set_learning_rate
 from ltk.engine.reporter import SilentReporter
 from ltk.engine.run_dir import RunDir
 from ltk.engine.trainer import Trainer
+from ltk.files import read_records
 from ltk.resolve import resolve_config
 
 METHODS = ("glmc", "gcl", "paco", "gpaco", "reslt", "bagmar")
@@ -161,7 +162,7 @@ def measure_run(config: RunConfig, folder: Path) -> dict[str, Any]:
     with sample_utilisation() as samples:
         fit(config, out=folder, reporter=listener)
     seconds = time.perf_counter() - began
-    epochs = [record["seconds"] for record in read_lines(folder / TIMES)]
+    epochs = [record["seconds"] for record in read_records(folder / TIMES)]
     return {
         "seconds": seconds,
         "training_seconds": sum(epochs),

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -23,7 +22,8 @@ from safetensors import SafetensorError
 from safetensors import torch as safetensors_torch
 from torch import Tensor
 
-from ltk.errors import DataError, UnsafeError
+from ltk.description import build_from_metadata
+from ltk.errors import DataError, LtkError
 from ltk.files import LAST, PREVIOUS, disk_faults, open_atomic, sync_folder
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Checkpoint:
     Attributes:
         tensors: by dotted name: ``model.*``, ``optim.*``, ``meter.*``, ``rng.*``.
         state: JSON-able counters and settings.
-        metadata: the model's description, see ``describe_model``.
+        metadata: the model's description, see ``ltk.description``.
     """
 
     tensors: dict[str, Tensor]
@@ -143,7 +143,7 @@ def read_tensors(path: Path, *, must_be_sealed: bool = True) -> tuple[dict[str, 
         if not whole and (digest is not None or must_be_sealed):
             raise DataError(f"{path} is damaged: its content does not match its checksum", "Use another copy.")
         return safetensors_torch.load(data), metadata
-    except (ValueError, AttributeError, TypeError, SafetensorError) as error:
+    except (ValueError, AttributeError, TypeError, RecursionError, SafetensorError) as error:
         raise DataError(
             f"{path} is not a whole safetensors file: {error}", "It may be cut short or damaged."
         ) from error
@@ -209,35 +209,6 @@ def load_newest(folder: Path) -> tuple[Checkpoint, list[str]]:
     raise DataError(f"no usable checkpoint in {folder}: {detail}", "Start the run again with another --out.")
 
 
-def describe_model(
-    *,
-    method: str,
-    method_options: Mapping[str, Any],
-    backbone: Mapping[str, Any],
-    class_counts: list[int] | None,
-    class_names: list[str] | None,
-    image: Mapping[str, Any],
-) -> dict[str, str]:
-    """Return the metadata from which ``load_model`` rebuilds a network.
-
-    Args:
-        method: a key of ``METHODS``.
-        method_options: its options.
-        backbone: ``{"name": ..., "options": {...}}`` for ``create_backbone``.
-        class_counts: training images of each class, if known.
-        class_names: names of the classes, if known.
-        image: ``{"size": pixels, "mean": [...], "std": [...], "channels": 3}``.
-    """
-    parts = {
-        "method_options": method_options,
-        "backbone": backbone,
-        "class_counts": class_counts,
-        "class_names": class_names,
-        "image": image,
-    }
-    return {"method": method} | {name: json.dumps(value) for name, value in parts.items()}
-
-
 def save_model(path: Path, method: Method, metadata: Mapping[str, str]) -> None:
     """Write what inference needs of a method, and how to rebuild it."""
     write_tensors(path, method.inference_state(), {**metadata, "ltk_format": MODEL_FORMAT})
@@ -264,11 +235,17 @@ def load_model_and_metadata(path: Path) -> tuple[Method, dict[str, str]]:
     tensors, metadata = read_tensors(path)
     kind = metadata.get("ltk_format")
     if kind == CHECKPOINT_FORMAT:
-        tensors = Checkpoint(tensors, {}).part("model")
+        checkpoint = Checkpoint(tensors, {})
+        tensors = {**checkpoint.part("model"), **checkpoint.part("ema")}
     elif kind != MODEL_FORMAT:
         raise DataError(f"{path} was not written by ltk", "Convert it first: ltk convert FILE")
-    method = build_from_metadata(metadata)
-    missing, unexpected = method.load_state_dict(tensors, strict=False)
+    try:
+        method = build_from_metadata(metadata, tensors)
+        missing, unexpected = method.load_state_dict(tensors, strict=False)
+    except LtkError as error:
+        raise type(error)(f"{path}: {error.message}", error.hint) from error
+    except RuntimeError as error:
+        raise DataError(f"{path} does not fit its own description: {str(error).splitlines()[-1].strip()}") from error
     absent = [name for name in missing if not name.startswith(method.training_only or ("\0",))]
     if absent or unexpected:
         raise DataError(f"{path} does not fit its own description: missing {absent[:3]}, unexpected {unexpected[:3]}")
@@ -287,35 +264,3 @@ def find_model_file(path: Path) -> Path:
         if candidate.exists():
             return candidate
     raise DataError(f"no checkpoint in {path}", "Give a run directory or a .safetensors file.")
-
-
-def build_from_metadata(metadata: Mapping[str, str]) -> Method:
-    """Build the network a file describes, with fresh weights.
-
-    Raises:
-        DataError: the description is incomplete.
-    """
-    from ltk.methods import create_method
-    from ltk.models.backbones import create_backbone
-
-    try:
-        backbone = json.loads(metadata["backbone"])
-        counts = json.loads(metadata["class_counts"]) or [1] * len(json.loads(metadata["class_names"]))
-        options = json.loads(metadata["method_options"])
-        image = json.loads(metadata["image"])
-    except (KeyError, ValueError, TypeError) as error:
-        raise DataError(f"the file does not describe its network: {error!r}") from error
-    net = create_backbone(
-        backbone["name"], in_chans=image["channels"], image_size=image["size"], **backbone.get("options", {})
-    )
-    _check_trusted(metadata["method"])
-    return create_method(metadata["method"], net, torch.tensor(counts), **options)
-
-
-def _check_trusted(method: str) -> None:
-    """Refuse to import a module because a file names it; one that the user named is loaded, or in LTK_TRUST."""
-    module, outside, _ = method.partition(":")
-    if outside and module not in {*sys.modules, *os.environ.get("LTK_TRUST", "").split(",")}:
-        raise UnsafeError(
-            f"the file asks for a method outside ltk: {method}", f"If you trust that module: LTK_TRUST={module} ltk ..."
-        )

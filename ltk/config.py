@@ -67,6 +67,9 @@ class ViewSettings(Settings):
     options: dict[str, float | int | str] = Field({}, description="arguments of the recipes, such as m = 10")
 
 
+CIFAR = "cifar_resnet"  # how the names of the networks with a width begin
+
+
 class ModelSettings(Settings):
     """The network."""
 
@@ -121,6 +124,7 @@ class OptimSettings(Settings):
     epochs: int = Field(200, ge=1, description="passes over the training images")
     drop_last: bool = Field(False, description="leave out the last, smaller batch of an epoch")
     clip: float = Field(0.0, ge=0, description="largest gradient norm (0: no clipping)")
+    ema: float = Field(0.0, ge=0, lt=1, description="decay of averaged weights, evaluated and kept instead (0: none)")
     schedule: ScheduleSettings = Field(default_factory=ScheduleSettings, description="the learning rate's course")
 
     @model_validator(mode="after")
@@ -287,7 +291,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read {path}: {error}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"{path} is not TOML: {error}") from error
 
 

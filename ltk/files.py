@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from ltk.errors import EnvironmentFault
+from ltk.errors import DataError, EnvironmentFault
 
 LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -65,6 +66,36 @@ def write_atomically(path: Path, *chunks: bytes | memoryview) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file as UTF-8; see ``open_atomic``."""
     write_atomically(path, text.encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object that a file holds.
+
+    Raises:
+        DataError: not readable, or something else.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is damaged: {error}", "Put back the file of this run.") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{path} is damaged: it holds no JSON object", "Put back the file of this run.")
+    return value
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """Return the epochs of a journal, one JSON object per line; lines that a kill or a fault tore are left out."""
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_bytes().splitlines():
+        with contextlib.suppress(ValueError, RecursionError):
+            record = json.loads(line)
+            if isinstance(record, dict) and isinstance(record.get("epoch"), int):
+                records.append(record)
+    return records
 
 
 def sync_folder(folder: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ltk.config import RunConfig, create_config, parse_override, read_toml, with_overrides
+from ltk.config import CIFAR, ModelSettings, RunConfig, create_config, parse_override, read_toml, with_overrides
 from ltk.data.catalogue import FACTS
 from ltk.data.limits import check_imbalance, parse_groups
 from ltk.data.sources import SOURCES
@@ -32,6 +32,20 @@ class Resolved:
     config: RunConfig
     notes: list[str] = field(default_factory=list)
     departures: list[tuple[str, Any, Any]] = field(default_factory=list)
+
+    def describe_rate(self) -> list[str]:
+        """Say what another batch size does to the learning rate; nothing where both are the preset's."""
+        optim = self.config.optim
+        before = {key: old for key, old, _ in self.departures}.get("optim.batch_size", optim.batch_size)
+        if optim.lr_rule == "linear":
+            rule = f"{optim.lr:g} x {optim.batch_size} / {optim.reference_batch} (lr_rule linear)"
+            return [f"learning rate {optim.scaled_lr:g} = {rule}"]
+        if before == optim.batch_size:
+            return []
+        return [
+            f"learning rate {optim.lr:g} stays, the preset's is for batches of {before} (lr_rule none;"
+            f" --lr-rule linear: {optim.lr * optim.batch_size / before:g})"
+        ]
 
 
 def resolve_config(
@@ -97,10 +111,29 @@ def apply_options(
     named = [(key, value) for key, value in options.items() if value is not None]
     notes = [*notes, *_scale_schedule(before, dict(named), named)]
     settings = [*named, *(parse_override(text) for text in overrides)]
-    config = create_config(with_overrides(tree, settings), "options")
+    settings = [*_leave_network(before.model, dict(settings)), *settings]
+    config = create_config(with_overrides(tree, [*settings, *_find_reference(before, dict(settings))]), "options")
     if config.data.groups != "auto":
         parse_groups(config.data.groups)
     return Resolved(config, notes, find_differences(before, config))
+
+
+def _find_reference(before: RunConfig, given: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The batch size that the learning rate was chosen for: the preset's, where a rule is asked for without one."""
+    rule, key = given.get("optim.lr_rule"), "optim.reference_batch"
+    if rule is None or key in given:
+        return []
+    optim = before.optim
+    return [(key, (optim.reference_batch or optim.batch_size) if rule == "linear" else None)]
+
+
+def _leave_network(before: ModelSettings, given: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Width and options of the preset's network are not those of another one."""
+    backbone = given.get("model.backbone", before.backbone)
+    if backbone == before.backbone:
+        return []
+    width = None if not str(backbone).startswith(CIFAR) else before.width
+    return [("model.width", width), ("model.options", {})]
 
 
 def _start(what: str, dataset: str | None, root: Path | None, imb: float | None) -> tuple[dict[str, Any], list[str]]:

@@ -15,14 +15,22 @@ import sys
 import time
 import zipfile
 import zlib
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import timm
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from ltk.convert.reader.messages import END, ERROR, error_of, read_messages
+import ltk.models.backbones  # noqa: F401  registers the CIFAR nets
+from ltk.convert.convert import Request, convert_raw
+from ltk.convert.reader import RawCheckpoint
+from ltk.convert.reader.checkpoint_file import receive
+from ltk.convert.reader.messages import read_messages
+from ltk.errors import DataError, LtkError, UnsafeError
 from tests.convert.honest_files import HONEST, weights
 from tests.convert.honest_files import save as save_checkpoint
 from tests.convert.hostile_files import DAMAGED, HOSTILE, payloads
@@ -31,6 +39,8 @@ SLOWEST = 1.0  # seconds for a mutant of at most 60 kB
 _LARGEST = 60_000
 _INTERESTING = [0, 1, 2, 0x7F, 0x80, 0xFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 1 << 40, (1 << 63) - 1, (1 << 64) - 1]
 _OPCODES = b"()N.0120IJKLMSTUVXabcdeghijklopqrstu}]\x80\x81\x82\x85\x86\x87\x88\x89\x8a\x8b\x8c\x8e\x90\x93\x94\x95\x96"
+
+_FAULTS = ("cannot be understood", "more memory or time", "sent too much")  # what the reader says of itself
 
 Mutation = Callable[[random.Random, bytearray], None]
 
@@ -74,6 +84,12 @@ def _move(rng: random.Random, data: bytearray) -> None:
 MUTATIONS: list[Mutation] = [_flip, _byte, _number, _cut, _remove, _repeat, _move]
 
 
+def small_network() -> dict[str, Any]:
+    """A checkpoint that converts."""
+    net = timm.create_model("cifar_resnet8", num_classes=3, width=4)
+    return {"state_dict": {name: value.clone() for name, value in net.state_dict().items()}}
+
+
 def create_seeds() -> list[bytes]:
     """Small files of every kind."""
     seeds = [
@@ -81,6 +97,7 @@ def create_seeds() -> list[bytes]:
         for build in (*HONEST.values(), *HOSTILE.values(), *DAMAGED.values(), *payloads("/nonexistent").values())
     ]
     seeds.append(save_checkpoint(weights(), _use_new_zipfile_serialization=False))
+    seeds += [save_checkpoint(small_network(), _use_new_zipfile_serialization=zipped) for zipped in (True, False)]
     header = b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"__metadata__":{"format":"pt"}}'
     seeds.append(struct.pack("<Q", len(header)) + header + bytes(8))
     return [seed for seed in seeds if 0 < len(seed) <= _LARGEST]
@@ -138,19 +155,32 @@ class Tally:
 
 
 def try_mutant(data: bytes, tally: Tally) -> None:
-    """Read one mutant and book what happens."""
-    start = time.perf_counter()
+    """Read one mutant, build its tensors, look for a network in it, and book what happens."""
+    start, said = time.process_time(), ""
     try:
-        kind, content = deque(read_messages(io.BytesIO(data), len(data)), maxlen=1).pop()
-        outcome = "read" if kind == END else type(error_of(content)).__name__ if kind == ERROR else "no end"
-        fault = outcome == "no end" or (kind == ERROR and b"cannot be understood" in content)
+        outcome, said = read(data)
+        fault = any(words in said for words in _FAULTS)
     except Exception as error:  # the promise is that there is none
-        outcome, fault, content = f"raised {type(error).__name__}", True, b""
-    seconds = time.perf_counter() - start
+        outcome, fault, said = f"raised {type(error).__name__}", True, str(error)
+    seconds = time.process_time() - start
     tally.slowest = max(tally.slowest, seconds)
     tally.outcomes[outcome] += 1
     if fault or seconds > SLOWEST:
-        tally.failures.append((f"{outcome} after {seconds:.2f} s: {content[:200]!r}", data))
+        tally.failures.append((f"{outcome} after {seconds:.2f} s: {said[:200]!r}", data))
+
+
+def read(data: bytes) -> tuple[str, str]:
+    """Return what becomes of a file, and the message if it is refused."""
+    raw = RawCheckpoint(Path("mutant.pth"), "", len(data))
+    try:
+        receive(raw, read_messages(io.BytesIO(data), len(data)))
+    except (DataError, UnsafeError) as error:
+        return type(error).__name__, error.message
+    try:
+        convert_raw(raw, Request())
+    except LtkError as error:
+        return "read", error.message
+    return "converted", ""
 
 
 def fuzz(seeds: list[bytes], seconds: float, seed: int = 0) -> Tally:
@@ -162,6 +192,8 @@ def fuzz(seeds: list[bytes], seconds: float, seed: int = 0) -> Tally:
         seed: of the mutations.
     """
     rng, tally = random.Random(seed), Tally()
+    for original in seeds:
+        read(original)  # imports what its kind needs
     end = time.monotonic() + seconds
     while time.monotonic() < end and len(tally.failures) < 20:
         mutant = mutate(rng, rng.choice(seeds))

@@ -95,3 +95,12 @@ def test_every_key_is_described() -> None:
                 assert field.description, name
 
     walk(RunConfig)
+
+
+def test_another_network_leaves_the_width_of_the_presets() -> None:
+    overrides = ["model.backbone=resnet10t", "model.options.drop_rate=0.1"]
+    other = resolve_config("ce", dataset="digits", overrides=overrides).config.model
+    assert (other.width, other.options) == (None, {"drop_rate": 0.1})
+    deeper = {"model.backbone": "cifar_resnet14"}
+    assert resolve_config("ce", dataset="digits", options=deeper).config.model.width == 16
+    assert resolve_config("ce", dataset="digits", options=deeper, overrides=["model.width=8"]).config.model.width == 8

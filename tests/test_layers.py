@@ -24,11 +24,12 @@ MAY_IMPORT = {
     "config": {"errors", "settings", "methods"},
     "presets": {"config", "errors"},
     "resolve": {"config", "presets", "errors", "methods", "data", "settings"},
-    "checkpoint": BASE | {"methods", "models", "files"},
+    "description": BASE | {"methods", "models"},
+    "checkpoint": BASE | {"methods", "files", "description"},
     "evaluation": BASE | {"files", "methods", "models", "data", "config", "checkpoint", "evaluation", "presets"},
-    "convert": BASE | {"files", "methods", "models", "data", "config", "checkpoint", "convert"},
+    "convert": BASE | {"files", "methods", "models", "data", "config", "checkpoint", "description", "convert"},
     "engine": BASE
-    | {"files", "methods", "models", "data", "config", "checkpoint", "evaluation", "engine"}
+    | {"files", "methods", "models", "data", "config", "checkpoint", "description", "evaluation", "engine"}
     | {"resolve", "presets"},
 }
 METHOD_FILES = {path.partition(":")[0].rpartition(".")[2] for path in METHODS.values()} | {"gcl"}

@@ -28,6 +28,11 @@ def is_follower() -> bool:
     return is_worker() and os.environ["RANK"] != "0"
 
 
+def is_under_torchrun() -> bool:
+    """Return whether this process is one of several that something else than ``--devices`` started."""
+    return is_worker() and _REPORTS not in os.environ
+
+
 def claim_error(error: LtkError) -> bool:
     """Return whether an error is shown elsewhere: by the process that started this one, or by rank 0.
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 
-from ltk.errors import EnvironmentFault, LtkError
+from ltk.errors import DataError, EnvironmentFault, LtkError
 from ltk.files import DISK_FULL, explain_disk_fault
 
-_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "could not create a primitive")
+_NO_THREAD = "can't start new thread"
 
 
 def explain_fault(error: Exception) -> LtkError | None:
@@ -20,10 +21,15 @@ def explain_fault(error: Exception) -> LtkError | None:
     if isinstance(error, MemoryError) or any(phrase in text for phrase in _NO_MEMORY):
         hint = "Use a smaller --batch-size, image size or model; checkpoints on the disk are whole."
         return EnvironmentFault(f"out of memory: {text}" if text else "out of memory", hint)
+    if _NO_THREAD in text:
+        hint = "Use fewer readers (--set run.workers=1 --set run.threads=1), or ask for more: ulimit -u"
+        return EnvironmentFault("the system allows no more threads", hint)
     if not isinstance(error, OSError):
         return None
     if error.errno in DISK_FULL:
         return explain_disk_fault(error, error.filename or "the output")
+    if error.errno == errno.ENAMETOOLONG:
+        return DataError(f"the name of a file or folder is too long: {str(error.filename)[:100]}...")
     if error.errno == errno.ENOENT and error.filename is None:
         return EnvironmentFault("the current folder does not exist any more", "Change to another one.")
     return EnvironmentFault(f"{error.strerror or error}: {error.filename or 'the system refused'}", "See --debug.")

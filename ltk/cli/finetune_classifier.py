@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ltk.cli import _console
-from ltk.cli._devices import is_worker
+from ltk.cli._devices import is_follower, is_under_torchrun, is_worker, run_on_devices
 from ltk.cli._options import AsJson, Dataset, Quiet, Root, RunsDir, complete_recipe, complete_run
 from ltk.cli.train import fit_run, resume_run
 from ltk.errors import UsageError
@@ -77,6 +77,10 @@ def finetune_classifier(
     device: Annotated[
         str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:N, mps (auto).", rich_help_panel=_RUN)
     ] = None,
+    devices: Annotated[
+        int | None,
+        typer.Option("--devices", min=1, help="Train on N devices of this machine (1).", rich_help_panel=_RUN),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="New run directory (beside the run).", rich_help_panel=_RUN)
     ] = None,
@@ -120,10 +124,11 @@ def finetune_classifier(
         "run.seed": seed,
         "run.device": device,
     }
-    if is_worker():
-        raise UsageError("a second stage trains on one device", "Start it without torchrun.")
     if resume is not None:
         _refuse("--resume", {"RUN": parent, "--method": recipe, "--dataset": dataset, "--imb": imb, "--out": out})
+        if devices and devices > 1 and not is_worker():
+            run_on_devices(devices)
+            return
         _report(_resume(resume, runs, quiet, options, settings or []), quiet, as_json)
         return
     if parent is not None and parent.is_file():
@@ -132,6 +137,9 @@ def finetune_classifier(
         _refuse("a run", {"--dataset": dataset, "--imb": imb})
         path = _find(parent, runs)
     resolved = _resolve(path, recipe, checkpoint, options, settings or [])
+    if devices and devices > 1 and not is_worker():
+        run_on_devices(devices)
+        return
     _report(fit_run(resolved, out, runs, quiet), quiet, as_json)
 
 
@@ -144,6 +152,8 @@ def _refuse(what: str, given: dict[str, object]) -> None:
 def _adopt(file: Path, runs: Path, dataset: str | None, root: Path | None, imb: float | None) -> Path:
     from ltk.engine.adopt import adopt_model
 
+    if is_under_torchrun():
+        raise UsageError(f"{file.name} must become a run first, which one process does", "Use --devices N.")
     return adopt_model(file, runs, dataset=dataset, root=root, imb=imb)
 
 
@@ -168,6 +178,8 @@ def _resolve(path: Path, recipe: str | None, checkpoint: str, options: dict[str,
 
 def _report(result: FitResult, quiet: bool, as_json: bool) -> None:
     """Print before and after; the run alone, where there is no before any more."""
+    if is_follower():
+        return
     from ltk.cli._eval_output import Look, print_comparison
     from ltk.cli.eval import show_run
     from ltk.engine.before_after import compare_stages

@@ -81,6 +81,12 @@ def train(
     lr: Annotated[
         float | None, typer.Option("--lr", help="Base learning rate (the preset's).", rich_help_panel=_OPTIM)
     ] = None,
+    lr_rule: Annotated[
+        str | None,
+        typer.Option(
+            "--lr-rule", help="linear: scale --lr by batch / preset's batch; none (none).", rich_help_panel=_OPTIM
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed (0).", rich_help_panel=_RUN)] = None,
     device: Annotated[
         str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:N, mps (auto).", rich_help_panel=_RUN)
@@ -117,7 +123,10 @@ def train(
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would run; write nothing.", rich_help_panel=_RUN)
+        bool,
+        typer.Option(
+            "--dry-run", help="Show what would run; time and memory from its first steps (10 s).", rich_help_panel=_RUN
+        ),
     ] = False,
     runs: RunsDir = Path("runs"),
     quiet: Quiet = False,
@@ -153,6 +162,7 @@ def train(
         "optim.epochs": epochs,
         "optim.batch_size": batch_size,
         "optim.lr": lr,
+        "optim.lr_rule": lr_rule,
         "run.seed": seed,
         "run.device": device,
         "run.precision": precision,
@@ -173,7 +183,7 @@ def train(
         method or "", dataset=dataset, root=root, imb=imb, options=options, overrides=settings or ()
     )
     if dry_run:
-        _show_plan(resolved, as_json)
+        _show_plan(resolved, devices or 1, as_json)
         return
     if devices and devices > 1 and not is_worker():
         run_on_devices(devices)
@@ -189,9 +199,10 @@ def _refuse_with_resume(out: Path | None, dry_run: bool) -> None:
 
 def fit_run(resolved: Resolved, out: Path | None, runs: Path, quiet: bool) -> FitResult:
     """Say where a configuration comes from, and train it."""
+    from ltk.engine.elastic import count_restarts
     from ltk.engine.run_dir import check_free
 
-    if out is not None and not is_follower():
+    if out is not None and not is_follower() and not count_restarts():
         check_free(out)
     from ltk.cli._progress import TrainingDisplay
     from ltk.engine.fit import fit
@@ -227,14 +238,14 @@ def describe_origin(resolved: Resolved) -> list[str]:
     """Say which preset a run starts from and what it changes."""
     lines = [*resolved.notes] or [f"preset {resolved.config.preset or 'none'}"]
     shown = [f"{key} = {new} (preset: {old})" for key, old, new in resolved.departures]
-    return lines + [f"  {text}" for text in shown]
+    return lines + [f"  {text}" for text in (*shown, *resolved.describe_rate())]
 
 
-def _show_plan(resolved: Resolved, as_json: bool) -> None:
+def _show_plan(resolved: Resolved, devices: int, as_json: bool) -> None:
     from ltk.config import dump_config
     from ltk.engine.dry_run import estimate
 
-    figures = estimate(resolved.config)
+    figures = estimate(resolved.config, devices)
     if as_json:
         config: dict[str, Any] = resolved.config.model_dump(mode="json")
         _console.print_json({"config": config, "departures": resolved.departures, "notes": resolved.notes, **figures})

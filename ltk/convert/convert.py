@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ltk.checkpoint import MODEL_FORMAT, describe_model, write_tensors
+from ltk.checkpoint import MODEL_FORMAT, write_tensors
 from ltk.convert import verify
 from ltk.convert.accounting import Account, row_of, ties
 from ltk.convert.class_order import Numbering, number_classes
@@ -22,6 +22,7 @@ from ltk.convert.parts import Candidate, Contents, choose_candidate, find_candid
 from ltk.convert.reader import RawCheckpoint, read_checkpoint
 from ltk.convert.transfer import Rules, transfer
 from ltk.data.image import ImageSpec
+from ltk.description import describe_model
 from ltk.errors import DataError
 from ltk.methods.base import Method
 

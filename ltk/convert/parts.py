@@ -22,7 +22,7 @@ _WRAPPERS = re.compile(r"(?:(?<=\.)|^)(?:module|_orig_mod)\.")
 _COMMON_PREFIXES = ("model", "net", "network", "backbone")
 _TRAINING = re.compile(r"optim|sched|scaler|^amp$|^ema_updates$", re.IGNORECASE)
 _BLOCK = re.compile(r"(?:conv|bn)[1-3]\.\w+|downsample\.[01]\.\w+")
-_LONGEST_NAME = 512
+_LONGEST_NAME, _LONGEST_PATH = 512, 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +129,15 @@ def _walk(node: Any, path: str) -> Iterator[tuple[str, Any]]:
             yield path, tensors
         for key, value in node.items():
             if not (is_state and isinstance(value, Tensor)) or _in_training_state(path):
-                yield from _walk(value, f"{path}/{key}" if path else str(key))
+                yield from _walk(value, _below(path, key))
     elif isinstance(node, list | tuple):
         for i, value in enumerate(node):
-            yield from _walk(value, f"{path}/{i}" if path else str(i))
+            yield from _walk(value, _below(path, i))
+
+
+def _below(path: str, key: Any) -> str:
+    """The path of a part; of endless names the beginning, since every tensor below keeps one."""
+    return (f"{path}/{key}" if path else str(key))[:_LONGEST_PATH]
 
 
 def _in_training_state(path: str) -> bool:

@@ -13,7 +13,7 @@ from ltk.convert.keymaps import BACKBONE, Explanation
 from ltk.convert.trunks import BackboneSpec, Shape
 from ltk.errors import DataError, unknown_name
 
-_FAMILY = "resnet"
+_FAMILY, _STAGES = "resnet", {"layer1", "layer2", "layer3", "layer4"}
 
 
 def explain_as(arch: str, shapes: Mapping[str, Shape]) -> tuple[Explanation, BackboneSpec]:
@@ -77,11 +77,11 @@ def find_resnets(shapes: Mapping[str, Shape]) -> list[str]:
         match = re.match(r"(layer\d)\.(\d+)\.", name)
         if match:
             stages[match[1]] = max(stages.get(match[1], 0), int(match[2]) + 1)
-    if "fc.weight" not in shapes or not stages:
+    if "fc.weight" not in shapes or set(stages) != _STAGES:
         return []
     layers_per_block = 3 if "layer1.0.conv3.weight" in shapes else 2
-    depth = str(2 + layers_per_block * sum(stages.values()))
-    return [name for name in timm.list_models(module=_FAMILY) if depth in name and _has(name, shapes)]
+    depth = re.compile(rf"(?<!\d){2 + layers_per_block * sum(stages.values())}(?!\d)")
+    return [name for name in timm.list_models(module=_FAMILY) if depth.search(name) and _has(name, shapes)]
 
 
 def _has(arch: str, shapes: Mapping[str, Shape]) -> bool:

@@ -95,9 +95,14 @@ def open_bank(split: Split, size: int, channels: int, device: torch.device, work
         device: where they are needed.
         workers: threads that read from the disk; 0 takes as many as there are cores.
     """
-    if len(split) * channels * size * size <= _SHARE_OF_MEMORY * free_memory(device):
+    if fits_in_memory(len(split), size, channels, device):
         return MemoryBank(split, size, device)
     return DiskBank(split, size, device, workers or len(os.sched_getaffinity(0)))
+
+
+def fits_in_memory(images: int, size: int, channels: int, device: torch.device) -> bool:
+    """Return whether images take less than 40 % of ``free_memory``, so that ``open_bank`` keeps them there."""
+    return images * channels * size * size <= _SHARE_OF_MEMORY * free_memory(device)
 
 
 def free_memory(device: torch.device) -> int:

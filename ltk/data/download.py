@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ltk.errors import DataError, EnvironmentFault, UnsafeError
+from ltk.files import DISK_FULL, explain_disk_fault
 
 Advance = Callable[[int, int], None]  # bytes had, bytes in all (0: unknown)
 _CHUNK = 1 << 18
@@ -65,6 +66,8 @@ def download(url: str, path: Path, md5: str, advance: Advance = lambda had, tota
     except urllib.error.HTTPError as error:
         raise EnvironmentFault(f"{url} answers {error.code} {error.reason}", _elsewhere(path)) from error
     except (OSError, http.client.HTTPException) as error:
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            raise explain_disk_fault(error, partial) from error
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
         raise EnvironmentFault(
             f"cannot download {url}: {reason}", f"The part that came is kept; try again. {_elsewhere(path)}"
@@ -131,6 +134,8 @@ def unpack(archive: Path, target: Path, folder: str) -> None:
     except FileNotFoundError as error:
         raise DataError(f"{archive} has no folder {folder}", "Is this the right archive?") from error
     except OSError as error:
+        if error.errno in DISK_FULL:
+            raise explain_disk_fault(error, target) from error
         raise EnvironmentFault(
             f"cannot unpack to {target}: {error.strerror}", "Check space and permissions."
         ) from error

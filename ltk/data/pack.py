@@ -147,7 +147,7 @@ def read_info(path: Path) -> PackInfo:
         if fields.pop("format") != FORMAT:
             raise ValueError("unknown format")
         return PackInfo(**fields)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{path} is not the description of a pack: {error}", "Delete it and pack again.") from error
 
 

@@ -28,6 +28,7 @@ from ltk.data.pack import (
     shard_path,
 )
 from ltk.errors import EnvironmentFault, UsageError
+from ltk.files import DISK_FULL, explain_disk_fault
 
 
 def write_pack(
@@ -71,6 +72,8 @@ def write_pack(
         described.replace(path)
         journal.unlink()
     except OSError as error:
+        if error.errno in DISK_FULL:
+            raise explain_disk_fault(error, path) from error
         raise EnvironmentFault(
             f"cannot write {path}: {error.strerror}", "Give another place with --out DIR, or set LTK_DATA."
         ) from error

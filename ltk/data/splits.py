@@ -22,6 +22,7 @@ from ltk.data.longtail import (
 )
 from ltk.data.tail_split import split_tail_safe
 from ltk.errors import DataError, UsageError
+from ltk.files import read_json, write_text
 
 __all__ = [
     "IMBALANCE_KINDS",
@@ -91,7 +92,7 @@ class Manifest:
         """Write as JSON; a split that takes everything is stored as its length."""
         indices = {k: len(v) if np.array_equal(v, np.arange(len(v))) else v.tolist() for k, v in self.indices.items()}
         fields = {**self.__dict__, "indices": indices, "origin": dict(self.origin), "format": "ltk.split/1"}
-        path.write_text(json.dumps(fields), encoding="utf-8")
+        write_text(path, json.dumps(fields))
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
@@ -101,14 +102,14 @@ class Manifest:
             DataError: not such a file.
         """
         try:
-            fields = json.loads(path.read_text(encoding="utf-8"))
+            fields = read_json(path)
             if fields.pop("format") != "ltk.split/1":
                 raise ValueError("unknown format")
             stored = fields["indices"].items()
             fields["indices"] = {k: np.arange(v) if isinstance(v, int) else np.array(v, np.int64) for k, v in stored}
             fields["class_names"], fields["counts"] = tuple(fields["class_names"]), tuple(fields["counts"])
             return cls(**fields)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path} is not a split manifest: {error}") from error
 
 

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ltk.config import ParentSettings, RunConfig
+from pydantic import ValidationError
+
+from ltk.config import ParentSettings, RunConfig, explain
 from ltk.data.splits import Manifest, create_manifest
 from ltk.engine.parent import Parent, open_parent
 from ltk.engine.run_dir import CARD, MODEL, SPLIT, RunDir
@@ -65,7 +67,11 @@ def _describe_run(parent: Parent, data: Mapping[str, Any]) -> RunConfig:
         "model": {"backbone": backbone["name"], **width, "options": shape},
         "method": {"name": parent.metadata["method"], **json.loads(parent.metadata["method_options"])},
     }
-    return RunConfig.model_validate(tree)
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        fault = explain(error, RunConfig, str(parent.path))
+        raise DataError(fault.message, "Its settings are none that ltk trains with.") from error
 
 
 def _choose_images(config: RunConfig, parent: Parent) -> Manifest:

@@ -11,15 +11,15 @@ import torch
 from pydantic import ValidationError
 
 from ltk import distributed
-from ltk.checkpoint import describe_model
 from ltk.config import RunConfig, ViewSettings, explain
 from ltk.data.banks import Bank, open_bank
-from ltk.data.base import Source, Split
+from ltk.data.base import IntArray, Split
 from ltk.data.image import ImageSpec, resolve_image
 from ltk.data.loaders import Loader, StreamSource
 from ltk.data.samplers import create_sampler
 from ltk.data.splits import Groups, Manifest, create_manifest
 from ltk.data.transforms import View, create_view, recipe_options
+from ltk.description import describe_model
 from ltk.engine.device import choose_device, choose_engine, choose_precision, choose_threads, create_autocast
 from ltk.engine.features import FeatureBank, FeatureEvalSet, check_takes_features, keep_features
 from ltk.engine.parallel import check_batch_size, synchronise_batch_norm
@@ -83,7 +83,7 @@ def plan_data(config: RunConfig, manifest: Manifest | None = None) -> DataPlan:
     splits = manifest.open(source)
     _check_batches(config, len(splits["train"]), manifest)
     groups = resolve_groups(data, source)
-    return DataPlan(_resolve(config, source, image), manifest, splits, image, groups, source.notes)
+    return DataPlan(resolve_machine(config, image), manifest, splits, image, groups, source.notes)
 
 
 def _check_batches(config: RunConfig, images: int, manifest: Manifest) -> None:
@@ -96,7 +96,7 @@ def _check_batches(config: RunConfig, images: int, manifest: Manifest) -> None:
         raise DataError(f"{len(empty)} classes have no training images: {', '.join(empty[:5])}", "Remove them.")
 
 
-def _resolve(config: RunConfig, source: Source, image: ImageSpec) -> RunConfig:
+def resolve_machine(config: RunConfig, image: ImageSpec) -> RunConfig:
     """Fill in what depends on data and machine, so that the stored configuration repeats the run."""
     device = choose_device(config.run.device)
     run = config.run.model_copy(
@@ -173,20 +173,32 @@ def _options_of(recipe: str, views: ViewSettings) -> dict[str, float | int | str
     return {name: value for name, value in views.options.items() if name in own or name not in taken}
 
 
-def create_loader(plan: DataPlan, method: Method, device: torch.device) -> Loader:
-    """Build the loader of the streams a method asks for."""
-    config, train = plan.config, plan.splits["train"]
+def create_streams(config: RunConfig, method: Method, image: ImageSpec, labels_N: IntArray) -> dict[str, StreamSource]:
+    """Build the streams a method asks for: which images it is fed, and which views of them.
+
+    Args:
+        config: of the run.
+        method: says what it wants to be fed.
+        image: size and normalisation.
+        labels_N: of the training images.
+    """
     streams: dict[str, StreamSource] = {}
     length: int | None = None
     for name, stream in method.streams.items():
         options: dict[str, Any] = {"num_samples": length, **(stream.options or {})}
-        sampler = create_sampler(stream.sampler, train.labels_N, **options)
+        sampler = create_sampler(stream.sampler, labels_N, **options)
         length = length or sampler.length
-        views = [keep_features] if config.parent.cache else create_views(config, plan.image, stream.views)
+        views = [keep_features] if config.parent.cache else create_views(config, image, stream.views)
         streams[name] = StreamSource(sampler, views)
+    return streams
+
+
+def create_loader(plan: DataPlan, method: Method, device: torch.device) -> Loader:
+    """Build the loader of the streams a method asks for."""
+    config = plan.config
     return Loader(
         _open_training_bank(plan, method, device),
-        streams,
+        create_streams(config, method, plan.image, plan.splits["train"].labels_N),
         config.optim.batch_size,
         drop_last=config.optim.drop_last,
         seed=config.run.seed,
@@ -234,6 +246,7 @@ def build(plan: DataPlan, progress: Callable[[str], None] = lambda _: None) -> B
     torch.set_num_threads(run.threads)
     device = torch.device(run.device)
     method, description = build_method(plan.config, plan.manifest.counts, plan.image, plan.manifest.class_names)
+    method.check_batch_size(plan.config.optim.batch_size)
     method = synchronise_batch_norm(method, run)
     method = method.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     progress(f"reading {len(plan.splits['train'])} training and {len(plan.splits[plan.selection])} test images")

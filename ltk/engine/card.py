@@ -12,7 +12,7 @@ from ltk.config import RunConfig
 from ltk.data.loaders import Loader
 from ltk.engine.build import DataPlan
 from ltk.engine.run_dir import CARD, PARENT
-from ltk.files import write_text
+from ltk.files import read_json, write_text
 from ltk.methods.base import Method
 from ltk.models.backbones import count_parameters
 
@@ -55,6 +55,7 @@ def describe_protocol(plan: DataPlan, method: Method, loader: Loader, updates: i
         "devices": distributed.world_size(),
         "batch_norm_statistics": "over all devices" if config.run.sync_bn else "per device",
         "precision": config.run.precision,
+        "weights": f"averaged, decay {config.optim.ema:g}" if config.optim.ema else "as trained",
         "seed": config.run.seed,
         "selection": "last epoch",
         "best_checkpoint": "best epoch on val" if plan.selection == "val" else "best epoch on test (oracle)",
@@ -96,5 +97,5 @@ def write_card(folder: Path, plan: DataPlan, method: Method, loader: Loader, upd
     """Write ``card.json``."""
     card = describe_protocol(plan, method, loader, updates)
     if (folder / PARENT).exists():
-        card = add_stage(json.loads((folder / PARENT).read_text(encoding="utf-8")), card, method)
+        card = add_stage(read_json(folder / PARENT), card, method)
     write_text(folder / CARD, json.dumps(card, indent=2, default=str) + "\n")

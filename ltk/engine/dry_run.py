@@ -1,82 +1,172 @@
-"""What a run would take: parameters, steps, memory; without its data."""
+"""What a run would take: parameters, steps, time and memory, from its first steps; nothing is written."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from ltk.config import RunConfig
-from ltk.data.catalogue import FACTS, train_counts
+from ltk.config import OptimSettings, RunConfig
+from ltk.data.banks import fits_in_memory
+from ltk.data.base import IntArray, Split, count_of
+from ltk.data.catalogue import FACTS, Facts, train_counts
 from ltk.data.image import ImageSpec
 from ltk.data.splits import imbalance_counts
-from ltk.engine.build import build_method, plan_data
-from ltk.engine.device import choose_precision
+from ltk.engine.build import build_method, plan_data, resolve_machine
+from ltk.engine.parallel import check_batch_size
+from ltk.engine.rehearsal import SECONDS, Rehearsal, rehearse
+from ltk.errors import DataError
 from ltk.methods.base import Method
 from ltk.models.backbones import count_parameters
 
-_PROBE_BATCH = 2
+
+@dataclass(frozen=True)
+class _Subject:
+    """What is estimated.
+
+    Attributes:
+        config: resolved for this machine.
+        counts_K: training images per class.
+        image: size and normalisation.
+        evaluated: images of an evaluation.
+        split: the training images; None where they are not on this machine.
+    """
+
+    config: RunConfig
+    counts_K: IntArray
+    image: ImageSpec
+    evaluated: int
+    split: Split | None = None
 
 
-def estimate(config: RunConfig) -> dict[str, Any]:
+def estimate(config: RunConfig, devices: int = 1, seconds: float = SECONDS) -> dict[str, Any]:
     """Return figures of a run, by name, ready to print.
 
-    For the data sets ltk knows, the published class counts are enough; other data is opened.
+    Images that are on this machine are read for the measurement. For a data set that ltk knows and does not find, the
+    published class counts are enough, with images made up; other data must be there.
+
+    Args:
+        config: of the run.
+        devices: that share each batch; what is measured is the part of one.
+        seconds: about how long to measure.
+
+    Raises:
+        DataError: images of the user's own are missing.
+        UsageError: the options do not fit the data, or the batch cannot be shared out.
     """
-    counts_K, image = _counts_and_image(config)
+    check_batch_size(config.optim.batch_size, devices)
+    subject = _describe(config)
+    config, image, optim = subject.config, subject.image, subject.config.optim
     config = config.model_copy(update={"model": config.model.model_copy(update={"pretrained": False})})
-    method, _ = build_method(config, counts_K.tolist(), image)
-    optim = config.optim
-    images = int(counts_K.sum())
+    method, _ = build_method(config, subject.counts_K.tolist(), image)
+    method.check_batch_size(optim.batch_size)
+    images = int(subject.counts_K.sum())
     steps = images // optim.batch_size if optim.drop_last else -(-images // optim.batch_size)
     views = sum(stream.views for stream in method.streams.values())
-    precision = choose_precision(config.run.precision, torch.device("cpu"), image.size)
     figures = {
         "training images": f"{images:,}",
-        "classes": len(counts_K),
-        "largest / smallest class": f"{counts_K.max()} / {counts_K.min()}",
+        "classes": len(subject.counts_K),
+        "largest / smallest class": f"{subject.counts_K.max()} / {subject.counts_K.min()}",
         "parameters": f"{count_parameters(method) / 1e6:.2f} M",
+        "learning rate": describe_rate(optim),
         "steps": f"{optim.epochs} epochs x {steps} = {optim.epochs * steps:,}",
-        "views per step": f"{views} x {optim.batch_size}",
-        "estimated memory": _format_bytes(_training_bytes(method, image, optim.batch_size, precision)),
+        "views per step": f"{views} x {optim.batch_size}" + (f", over {devices} devices" if devices > 1 else ""),
         "images in memory": _format_bytes(images * image.channels * image.stored**2),
     }
-    return figures
+    return figures | _measure(subject, method, optim.batch_size // devices, steps, seconds)
 
 
-def _counts_and_image(config: RunConfig) -> tuple[np.ndarray, ImageSpec]:
+def describe_rate(optim: OptimSettings) -> str:
+    """Return the base learning rate of a run, and how it follows from the batch size."""
+    if optim.lr_rule == "none":
+        return f"{optim.lr:g}, whatever the batch (rule: none)"
+    return f"{optim.scaled_lr:g} = {optim.lr:g} x {optim.batch_size} / {optim.reference_batch} (rule: linear)"
+
+
+def _describe(config: RunConfig) -> _Subject:
     facts = FACTS.get(config.data.dataset)
-    if facts is None or facts.built_in:
+    try:
         plan = plan_data(config)
-        return np.array(plan.manifest.counts), plan.image
+    except DataError:
+        if facts is None or facts.built_in:
+            raise
+        return _imagine(config, facts)
+    counts_K = np.array(plan.manifest.counts, dtype=np.int64)
+    return _Subject(plan.config, counts_K, plan.image, len(plan.splits[plan.selection]), plan.splits["train"])
+
+
+def _imagine(config: RunConfig, facts: Facts) -> _Subject:
+    """A data set that is not here, from what is published about it."""
     data = config.data
     size = data.image_size or facts.native_size
     stored = round(facts.stored_size * size / facts.native_size)
     image = ImageSpec(size, stored, len(facts.mean), data.mean or facts.mean, data.std or facts.std)
     counts_K = train_counts(data.dataset)
-    if data.imb is None:
-        return counts_K, image
-    return imbalance_counts(data.head or int(counts_K.min()), facts.num_classes, data.imb, data.imb_type), image
+    if data.imb is not None:
+        counts_K = imbalance_counts(data.head or int(counts_K.min()), facts.num_classes, data.imb, data.imb_type)
+    evaluated = facts.images.get("val", facts.images["test"])
+    return _Subject(resolve_machine(config, image), counts_K, image, evaluated)
 
 
-def _training_bytes(method: Method, image: ImageSpec, batch_size: int, precision: str) -> int:
-    """Parameters, gradients and momentum, and what autograd keeps of one batch of all views."""
-    kept = 0
+def _measure(subject: _Subject, method: Method, share: int, steps: int, seconds: float) -> dict[str, Any]:
+    config, image, optim = subject.config, subject.image, subject.config.optim
+    labels_N = np.repeat(np.arange(len(subject.counts_K)), subject.counts_K)
+    if subject.split:
+        labels_N = subject.split.labels_N
+    if not any(parameter.requires_grad for parameter in method.parameters()):
+        return {}
+    found = rehearse(config, method, image, labels_N, share=share, split=subject.split, seconds=seconds)
+    training, evaluation = steps * found.step_seconds, found.eval_seconds * subject.evaluated
+    reading, once = 0.0, fits_in_memory(len(labels_N), image.stored, image.channels, torch.device(config.run.device))
+    if found.images_read:
+        reading = len(labels_N) * len(method.streams) / found.images_read
+    epoch = max(training, 0.0 if once else reading) + evaluation / config.run.eval_every
+    return {
+        "measured": _describe_measurement(found, subject, share),
+        "memory of training": _format_bytes(found.memory),
+        "time per step": f"{_format_time(found.step_seconds)}, {_format_rate(share / found.step_seconds)}",
+        "reading": _describe_reading(found, reading, once, training),
+        "time per epoch": f"{_format_time(training)}, evaluation {_format_time(evaluation)}",
+        "time of the run": _format_time(optim.epochs * epoch + (reading if once else 0)),
+    }
 
-    def count(tensor: torch.Tensor) -> torch.Tensor:
-        nonlocal kept
-        kept += tensor.numel() * tensor.element_size()
-        return tensor
 
-    probe = torch.zeros(_PROBE_BATCH, image.channels, image.size, image.size)
-    method.train()
-    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        method.features(probe)
-    passes = sum(stream.views for stream in method.streams.values()) / len(method.streams)
-    activations = kept * passes * batch_size / _PROBE_BATCH * (1 if precision == "fp32" else 0.5)
-    return int(12 * count_parameters(method) + activations)
+def _describe_measurement(found: Rehearsal, subject: _Subject, share: int) -> str:
+    run = subject.config.run
+    scaled = f" (scaled to {share})" if found.images < share else ""
+    threads = f", {count_of(run.threads, 'thread')}" if run.device == "cpu" else ""
+    made_up = "" if subject.split else ", made up in the right shape: the data set is not here"
+    steps = f"{count_of(found.steps, 'step')} of {found.images} images{scaled}"
+    return f"{steps} on {run.device}, {run.precision}{threads}{made_up}"
+
+
+def _describe_reading(found: Rehearsal, seconds: float, once: bool, training: float) -> str:
+    if found.images_read is None:
+        return "not measured: there are no images"
+    rate = _format_rate(found.images_read)
+    if once:
+        return f"{rate}, once: {_format_time(seconds)}"
+    slower = ", slower than training (pack them: ltk data pack)" if seconds > training else ", while training"
+    return f"{rate}, {_format_time(seconds)} per epoch{slower}"
 
 
 def _format_bytes(size: float) -> str:
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+def _format_rate(rate: float) -> str:
+    return f"{rate:,.0f} images/s" if rate >= 10 else f"{rate:.2g} images/s"
+
+
+def _format_time(seconds: float) -> str:
+    if seconds < 1:
+        return f"{1e3 * seconds:.3g} ms"
+    if seconds < 60:
+        return f"{seconds:.2g} s"
+    minutes = math.ceil(seconds / 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    return (f"{days} d " if days else "") + (f"{hours} h " if hours or days else "") + f"{minutes} min"

@@ -15,6 +15,7 @@ from ltk.data.splits import Manifest
 from ltk.engine.amend import check_amended, describe_amendments
 from ltk.engine.build import Built, DataPlan, build, plan_data, write_split
 from ltk.engine.card import write_card
+from ltk.engine.elastic import count_restarts, find_begun_run, job_name
 from ltk.engine.parallel import check_alike, describe_other_world, leading_reporter, open_run_dir, process_group
 from ltk.engine.parent import Parent, open_parent
 from ltk.engine.reporter import Reporter
@@ -68,7 +69,13 @@ def fit(
         LtkError: what the user can mend; see its exit codes.
     """
     with process_group(config.run):
-        return _start(config, out, runs, leading_reporter(reporter))
+        leading = leading_reporter(reporter)
+        begun = find_begun_run(out, runs)
+        if begun is None:
+            return _start(config, out, runs, leading)
+        leading.warn(f"restart {count_restarts()}: {begun} goes on from its last checkpoint")
+        stored = read_run_config(begun)
+        return _continue(begun, stored, stored, leading)
 
 
 def _start(config: RunConfig, out: Path | None, runs: Path, reporter: Reporter) -> FitResult:
@@ -89,7 +96,8 @@ def _write_start(run_dir: RunDir, plan: DataPlan, parent: Parent | None) -> None
         write_split(run_dir.path / SPLIT, plan)
     if parent:
         run_dir.write_json(PARENT, parent.describe())
-    run_dir.write_json(ENVIRONMENT, describe_environment(run.threads, run.device, run.precision))
+    environment = describe_environment(run.threads, run.device, run.precision)
+    run_dir.write_json(ENVIRONMENT, environment | ({"job": job_name()} if job_name() else {}))
     run_dir.write_config(plan.config)  # last: a folder that holds it can be continued
 
 
@@ -179,7 +187,7 @@ def _finish(trainer: Trainer) -> None:
     folder, built = trainer.run_dir.path, trainer.built
     if not distributed.is_leader():
         return
-    save_model(folder / MODEL, built.method, built.description)
+    save_model(folder / MODEL, trainer.network, built.description)
     for split in sorted({"test", built.plan.selection} & set(built.plan.splits)):
         ensure_logits(folder, split, device=str(built.device))
     write_card(folder, built.plan, built.method, built.loader, trainer.position.update)

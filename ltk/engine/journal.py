@@ -9,23 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ltk.errors import EnvironmentFault
-from ltk.files import disk_faults, write_text
+from ltk.files import disk_faults, read_records, write_text
 
 METRICS, TIMES = "metrics.jsonl", "times.jsonl"
 Sink = Callable[[Mapping[str, Any]], None]
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a journal; a last line torn by a kill is left out."""
-    if not path.exists():
-        return []
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            break
-    return records
 
 
 class Journal:
@@ -44,7 +31,7 @@ class Journal:
         """Drop the records of epochs from ``epoch`` on: they will be written again."""
         for name in (METRICS, TIMES):
             path = self._folder / name
-            kept = [record for record in read_lines(path) if record["epoch"] < epoch]
+            kept = [record for record in read_records(path) if record["epoch"] < epoch]
             if path.exists():
                 write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
 

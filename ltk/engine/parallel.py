@@ -19,11 +19,13 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from ltk import distributed
 from ltk.config import RunSettings
 from ltk.engine.device import choose_device
+from ltk.engine.elastic import count_restarts
 from ltk.engine.reporter import Reporter, SilentReporter
 from ltk.engine.run_dir import RunDir
 from ltk.errors import DataError, EnvironmentFault, PeerLostError, UsageError
@@ -52,7 +54,7 @@ def process_group(run: RunSettings) -> Iterator[None]:
         return
     backend = _choose_backend(run.device)
     try:
-        dist.init_process_group(backend, timeout=timedelta(seconds=run.timeout))
+        dist.init_process_group(backend, timeout=timedelta(seconds=run.timeout), **_meeting_place(run))
     except (RuntimeError, ValueError) as error:
         address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         raise EnvironmentFault(
@@ -69,6 +71,15 @@ def process_group(run: RunSettings) -> Iterator[None]:
             ) from error
         raise
     dist.destroy_process_group()  # after an error the others learn of this process's end when it has ended
+
+
+def _meeting_place(run: RunSettings) -> dict[str, Any]:
+    """Return the store in which restarted processes meet: the addresses of those that ended lie in torchrun's own."""
+    if not count_restarts():
+        return {}
+    store, rank, world = next(rendezvous("env://", timeout=timedelta(seconds=run.timeout)))
+    own = dist.PrefixStore(f"restart {count_restarts()}", store)  # type: ignore[attr-defined]
+    return {"store": own, "rank": rank, "world_size": world}
 
 
 def _choose_backend(name: str) -> str:
@@ -132,13 +143,17 @@ def synchronise_batch_norm(method: Method, run: RunSettings) -> Method:
     return converted
 
 
-def check_batch_size(batch_size: int) -> None:
+def check_batch_size(batch_size: int, world: int | None = None) -> None:
     """Check that a batch can be shared out equally, with two images or more for each process.
+
+    Args:
+        batch_size: images of all processes.
+        world: number of processes; None for those that run.
 
     Raises:
         UsageError: it cannot; the nearest sizes that can are named.
     """
-    world = distributed.world_size()
+    world = world or distributed.world_size()
     if batch_size % world == 0 and batch_size >= 2 * world:
         return
     below, above = batch_size // world * world, -(-batch_size // world) * world

@@ -47,7 +47,7 @@ class ProfiledRunner:
         self._seconds = 0.0
         activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (self._device.type == "cuda")
         os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else its notes stand between those of the run
-        self._profiler = profile(activities=activities)
+        self._profiler = profile(activities=activities, acc_events=True)  # else older torch warns of more cycles
 
     def epoch(self, epoch: int, start: int, update: int) -> Iterator[int]:
         """Carry out the steps of an epoch; see ``Runner``."""

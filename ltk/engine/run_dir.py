@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import itertools
 import json
 import os
@@ -18,7 +19,7 @@ from typing import Any, Self
 from ltk.config import RunConfig, create_config, dump_config, read_toml
 from ltk.engine.journal import METRICS
 from ltk.errors import BusyError, DataError
-from ltk.files import LAST, PREVIOUS, disk_faults, remove_leftovers, write_text
+from ltk.files import LAST, PREVIOUS, disk_faults, read_json, remove_leftovers, write_text
 
 CONFIG, SPLIT, CARD, ENVIRONMENT, MODEL, BAD_BATCH, PARENT = (
     "config.toml",
@@ -100,8 +101,8 @@ class RunDir:
     def compare_environment(self, now: Mapping[str, Any]) -> list[str]:
         """Say which versions are not those the run began with; ``now`` is of ``describe_environment``."""
         try:
-            before = json.loads((self.path / ENVIRONMENT).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            before = read_json(self.path / ENVIRONMENT)
+        except DataError:
             return [f"{self.path / ENVIRONMENT} cannot be read: versions are not compared"]
         changed = [name for name in _VERSIONS if before.get(name) != now[name]]
         return [
@@ -196,7 +197,8 @@ def find_run(name: str | Path | None, runs: Path, accept: Callable[[Path], bool]
         raise DataError(f"no run under {runs}", "Train one first: ltk train ce --dataset digits")
     if Path(name).exists():
         return Path(name)
-    found = [path for pattern in (str(name), f"*/{name}") for path in sorted(runs.glob(pattern)) if path.is_dir()]
+    patterns = () if Path(name).is_absolute() else (glob.escape(str(name)), f"*/{glob.escape(str(name))}")
+    found = [path for pattern in patterns for path in sorted(runs.glob(pattern)) if path.is_dir()]
     if len(found) != 1:
         listing = f"; it could be {', '.join(map(str, found))}" if found else ""
         raise DataError(f"no run {str(name)!r} here or under {runs}{listing}", "Give the path of a run directory.")

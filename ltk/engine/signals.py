@@ -1,7 +1,12 @@
-"""Stopping when asked: the first SIGINT, SIGTERM or SIGHUP lets the step finish, the second stops at once."""
+"""Stopping when asked: the first SIGINT, SIGTERM or SIGHUP lets the step finish, the second stops at once.
+
+A process under torchrun gets the same signal twice where its whole group does, as Slurm sends it: once itself, once
+passed on. There further signals change nothing; torchrun itself ends what does not end in time.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -30,7 +35,9 @@ def catch_stop_signals() -> Iterator[StopRequest]:
     before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
 
     def note(number: int, frame: FrameType | None) -> None:
-        request.number = number
+        request.number = request.number or number
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            return
         for each, handler in before.items():
             signal.signal(each, handler)
 

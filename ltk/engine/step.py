@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from torch.profiler import record_function
 
 from ltk import distributed
+from ltk.engine.average import WeightAverage
 from ltk.engine.device import create_autocast
 from ltk.engine.parallel import distribute
 from ltk.methods.base import Method
@@ -30,6 +31,7 @@ class TrainStep:
         clip: largest gradient norm, 0 for none.
         undo_bad: also take back what a step that is not finite did to the method's buffers and to the parameters it
             updates itself, so that training can go on.
+        average: follows the weights.
 
     Attributes:
         forward: the method's forward; its compiled form may take its place.
@@ -44,8 +46,10 @@ class TrainStep:
         device: torch.device,
         clip: float,
         undo_bad: bool = False,
+        average: WeightAverage | None = None,
     ) -> None:
         self.method, self.optimizer, self.clip, self.undo_bad = method, optimizer, clip, undo_bad
+        self.average = average
         self.forward: Callable[[Mapping[str, Batch], Progress], StepOutput] = distribute(method)
         self._autocast = create_autocast(precision, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
@@ -75,6 +79,8 @@ class TrainStep:
             self.method.after_step()
             for now, earlier in zip(self._untrained(), before, strict=True):
                 now.copy_(torch.where(self.finite, now, earlier))
+            if self.average:
+                self.average.update()
         return output
 
     def forget_bad(self) -> None:

@@ -13,20 +13,23 @@ from torch import Tensor
 from ltk import distributed, draws
 from ltk.checkpoint import Checkpoint, save_checkpoint, save_model
 from ltk.data.splits import assign_groups
+from ltk.engine.average import WeightAverage
 from ltk.engine.build import Built
 from ltk.engine.device import create_autocast
+from ltk.engine.divergence import DivergenceWatch
 from ltk.engine.engines import create_runner
 from ltk.engine.journal import Journal
 from ltk.engine.meters import Meters
 from ltk.engine.optim import create_optimizer, load_optimizer_tensors, optimizer_tensors, set_learning_rate
 from ltk.engine.reporter import Reporter
-from ltk.engine.run_dir import BAD_BATCH, RunDir
+from ltk.engine.run_dir import RunDir
 from ltk.engine.schedules import lr_factor
 from ltk.engine.signals import StopRequest
 from ltk.engine.step import TrainStep
 from ltk.errors import DivergedError, StoppedError
 from ltk.evaluation.metrics import GROUP_NAMES, group_accuracies
-from ltk.files import BEST, write_text
+from ltk.files import BEST
+from ltk.methods.base import Method
 
 _CHECK_EVERY = {"cpu": 1, "cuda": 50, "mps": 50}  # updates between looks at the loss; each look waits for the device
 
@@ -64,6 +67,8 @@ class Trainer:
         self.config = built.plan.config
         settings = self.config.run
         self.optimizer = create_optimizer(self.config.optim, built.method.parameters())
+        decay = self.config.optim.ema
+        self.average = WeightAverage(built.method, decay) if decay else None
         self.step = TrainStep(
             built.method,
             self.optimizer,
@@ -71,7 +76,9 @@ class Trainer:
             device=built.device,
             clip=self.config.optim.clip,
             undo_bad=settings.max_skips > 0,
+            average=self.average,
         )
+        self.watch = DivergenceWatch(built, self.step, run_dir, reporter)
         self.autocast = create_autocast(settings.precision, built.device)
         self.meters = Meters()
         self.position = Position()
@@ -84,6 +91,8 @@ class Trainer:
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continue from a checkpoint exactly."""
         self._load_model(checkpoint.part("model"))
+        if self.average:
+            self.average.load(checkpoint.part("ema"))
         load_optimizer_tensors(self.optimizer, checkpoint.part("optim"))
         self.meters.load(checkpoint.part("meter"), self.built.device)
         self.position = Position(**checkpoint.state["position"])
@@ -107,9 +116,11 @@ class Trainer:
             DivergedError: it would hold numbers that are not finite; the checkpoints there stay.
             EnvironmentFault: the disk does not take it; the checkpoints there stay.
         """
-        self._check_finite()
+        self.watch.check()
         tensors = {f"model.{name}": value for name, value in self.built.method.state_dict().items()}
-        self._require_finite(tensors)
+        self.watch.require_finite(tensors)
+        if self.average:
+            tensors |= {f"ema.{name}": value for name, value in self.average.tensors().items()}
         tensors |= {f"optim.{name}": value for name, value in optimizer_tensors(self.optimizer).items()}
         tensors |= {f"meter.{name}": value for name, value in self.meters.tensors().items()}
         tensors |= {"step.num_bad": self.step.num_bad, "rng.cpu": torch.get_rng_state()}
@@ -124,12 +135,6 @@ class Trainer:
         }
         if distributed.is_leader():
             save_checkpoint(self.run_dir.checkpoints, Checkpoint(tensors, state, self.built.description))
-
-    def _require_finite(self, tensors: Mapping[str, Tensor]) -> None:
-        bad = [name for name, value in tensors.items() if not value.isfinite().all()]
-        if bad:
-            kept = f"the last good checkpoint is kept in {self.run_dir.checkpoints}."
-            raise DivergedError(f"{len(bad)} weights are not finite: {', '.join(bad[:3])}", f"Try a lower --lr; {kept}")
 
     def run(self, stop: StopRequest) -> None:
         """Train to the last epoch.
@@ -159,11 +164,11 @@ class Trainer:
             place.step += 1
             place.update += 1
             if place.update % _CHECK_EVERY[self.built.device.type] == 0:
-                self._check_finite()
+                self.watch.check()
             self.reporter.step(place.epoch, place.step, loader.steps, images * distributed.world_size())
             if place.step < loader.steps:
                 self._pause_point(stop)
-        self._check_finite()
+        self.watch.check()
         self.built.method.after_epoch()
         return time.perf_counter() - began
 
@@ -181,6 +186,11 @@ class Trainer:
         if distributed.world_size() > 1 and self.position.update % _CHECK_EVERY[self.built.device.type]:
             return 0
         return distributed.largest(stop.number)
+
+    @property
+    def network(self) -> Method:
+        """What is evaluated and kept: the averaged network where there is one."""
+        return self.average.network if self.average else self.built.method
 
     @property
     def epochs(self) -> int:
@@ -215,42 +225,16 @@ class Trainer:
 
     def _evaluate(self) -> dict[str, float | None]:
         distributed.share_running_statistics(self.built.method)
-        correct_K, total_K = self.built.evaluator.count_correct(self.built.method, self.autocast)
+        if self.average:
+            distributed.share_running_statistics(self.average.network)
+        correct_K, total_K = self.built.evaluator.count_correct(self.network, self.autocast)
         top1 = float(correct_K.sum() / total_K.sum())
         groups = group_accuracies(correct_K, total_K, self._group_K)
         if top1 > self.position.best:
             self.position.best, self.position.best_epoch = top1, self.position.epoch
             if distributed.is_leader():
-                save_model(self.run_dir.checkpoints / BEST, self.built.method, self.built.description)
+                save_model(self.run_dir.checkpoints / BEST, self.network, self.built.description)
         return {"top1": top1} | {name: groups[name].top1 for name in GROUP_NAMES}
-
-    def _check_finite(self) -> None:
-        """Look at the steps since the last look, and stop or go on as ``run.on_nan`` says; waits for the device."""
-        bad = int(self.step.first_bad)
-        if bad < 0:
-            return
-        path = self.run_dir.path / BAD_BATCH
-        names = self._images_of(bad)
-        if distributed.is_leader():
-            write_text(path, "\n".join(names) + "\n")
-        fault = f"the loss of update {bad} (epoch {bad // self.built.loader.steps + 1}) is not finite"
-        where = f"Its {len(names)} images are named in {path}"
-        skipped, allowed = int(self.step.num_bad), self.config.run.max_skips
-        if skipped <= allowed:
-            self.step.forget_bad()
-            self.reporter.warn(f"{fault}; left out, {skipped} of at most {allowed}. {where}.")
-            return
-        raise DivergedError(
-            fault + (f", after {allowed} that were left out" if allowed else ""),
-            f"Try a lower --lr or --set optim.clip=5. {where}; "
-            f"the last good checkpoint is kept in {self.run_dir.checkpoints}.",
-        )
-
-    def _images_of(self, update: int) -> list[str]:
-        epoch, step = divmod(update, self.built.loader.steps)
-        names = self.built.plan.splits["train"].names
-        indices = self.built.loader.indices(epoch, step)
-        return [f"{stream}\t{names[i]}" for stream, index_B in indices.items() for i in index_B.tolist()]
 
     def _stop(self, signal: int) -> None:
         place, epochs = self.position, self.config.optim.epochs

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from ltk.config import read_toml
 from ltk.errors import DataError
+from ltk.files import read_json, read_records
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +52,5 @@ def read_run(path: Path) -> RunInfo:
     if not (path / "config.toml").is_file():
         raise DataError(f"{path} is not a run directory: it has no config.toml", "Give a folder that ltk train wrote.")
     card = path / "card.json"
-    try:
-        content = json.loads(card.read_text(encoding="utf-8")) if card.exists() else {}
-    except ValueError as error:
-        raise DataError(f"{card} is damaged: {error}") from error
-    return RunInfo(path, content, read_toml(path / "config.toml"), _read_records(path / "metrics.jsonl"))
-
-
-def _read_records(path: Path) -> tuple[Mapping[str, Any], ...]:
-    """One record per line; a last line that a kill cut short is left out."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    records = []
-    for line in lines:
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            break
-    return tuple(records)
+    content = read_json(card) if card.exists() else {}
+    return RunInfo(path, content, read_toml(path / "config.toml"), tuple(read_records(path / "metrics.jsonl")))

@@ -86,6 +86,9 @@ class Method(nn.Module):
         features_BD: Tensor = self.backbone(x_BCHW)
         return features_BD
 
+    def check_batch_size(self, batch_size: int) -> None:
+        """Raise UsageError where batches of this size, over all devices, do not fit the method."""
+
     def start_from(self, parent: Method | None) -> None:
         """Take over what another run learnt, once, before training begins; here the backbone.
 

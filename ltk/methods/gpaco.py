@@ -8,7 +8,7 @@ twice as many. The projector is a three-layer MLP without BatchNorm. The queue k
 on balanced data the centres' targets may be smoothed.
 
 Differs from the official code:
-- the queue is a ring that wraps around, so its size need not be a multiple of the batch (identical when it is);
+- the queue is a ring that wraps around, so that a last, smaller batch fits (officially its size fails);
 - the multi-task loss has no class weights (officially they are computed over the wrong axis and are all 1);
 - ``prior=False`` makes the multi-task classifier learn by plain cross-entropy (officially a second loss class);
 - on one device the contrast set is the whole batch; officially each GPU contrasts its own share.
@@ -33,7 +33,7 @@ from ltk.methods.contrastive import add_log_prior, class_prior, paco_loss, super
 from ltk.models.backbones import Backbone
 from ltk.models.freezing import freeze_early_convolutions
 from ltk.models.heads import create_mlp, initialise_kaiming
-from ltk.models.queue import KeyQueue, QueueInit
+from ltk.models.queue import KeyQueue, QueueInit, check_queue_size
 from ltk.settings import Settings
 from ltk.types import Batch, Progress, StepOutput
 
@@ -140,6 +140,10 @@ class GPaCo(Method):
         self.register_buffer("prior_K", class_prior(class_counts).float() if prior else None, persistent=False)
         self.objective, self.temperature, self.alpha = objective, temperature, alpha
         self.beta, self.gamma, self.smoothing = beta, gamma, smoothing
+
+    def check_batch_size(self, batch_size: int) -> None:
+        """Check that whole batches fill the queue; see ``check_queue_size``."""
+        check_queue_size(len(self.queue.labels_Q), batch_size)
 
     def forward(self, batches: Mapping[str, Batch], progress: Progress) -> StepOutput:
         """Contrast both views with each other and the queue, then put the second view into the queue."""

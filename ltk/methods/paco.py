@@ -8,7 +8,7 @@ rows of the linear classifier on the backbone, with the class prior added to the
 softmax. Queries come from the trained encoder, keys from a momentum copy of it, and past keys wait in a queue.
 
 Differs from the official code:
-- the queue is a ring that wraps around, so its size need not be a multiple of the batch (identical when it is);
+- the queue is a ring that wraps around, so that a last, smaller batch fits (officially its size fails);
 - the momentum copy of the classifier, which nothing uses, is left out;
 - on one device the contrast set is the whole batch (128 queries, 128 keys, queue) and BatchNorm sees the whole batch;
   officially each of 4 GPUs contrasts its own 32 and keeps its own statistics: ``virtual_gpus=4`` splits the batch so.
@@ -38,7 +38,7 @@ from ltk.models.backbones import Backbone
 from ltk.models.freezing import freeze_early_convolutions
 from ltk.models.heads import create_mlp, initialise_kaiming
 from ltk.models.momentum import create_momentum_copy, update_momentum_copy
-from ltk.models.queue import KeyQueue, QueueInit
+from ltk.models.queue import KeyQueue, QueueInit, check_queue_size
 from ltk.settings import Settings
 from ltk.types import Batch, Progress, StepOutput
 
@@ -120,6 +120,10 @@ class PaCo(Method):
         self.register_buffer("prior_K", class_prior(class_counts).float() if prior else None, persistent=False)
         self.temperature, self.alpha, self.beta, self.gamma = temperature, alpha, beta, gamma
         self.momentum, self.virtual_gpus = momentum, virtual_gpus
+
+    def check_batch_size(self, batch_size: int) -> None:
+        """Check that whole batches fill the queue; see ``check_queue_size``."""
+        check_queue_size(len(self.queue.labels_Q), batch_size)
 
     def forward(self, batches: Mapping[str, Batch], progress: Progress) -> StepOutput:
         """Move the key encoder, contrast queries with keys and queue, then put the keys into the queue."""

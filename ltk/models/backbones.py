@@ -85,7 +85,7 @@ def create_backbone(
         return Backbone(timm.create_model(name, pretrained=bool(pretrained), **options))
     except TypeError as error:
         raise UsageError(f"backbone {name} does not take these options: {error}") from error
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, AssertionError) as error:
         if not pretrained:
             raise UsageError(f"backbone {name} cannot be built: {error}") from error
         raise DataError(
@@ -95,12 +95,24 @@ def create_backbone(
 
 
 def _with_image_size(name: str, options: dict[str, Any], image_size: int) -> dict[str, Any]:
-    """Pass img_size to the families that ask for it."""
+    """Pass img_size to the families that ask for it (transformers), if they take images of that size.
+
+    Raises:
+        UsageError: the size does not fit the patches.
+    """
     with torch.device("meta"):
         try:
-            timm.create_model(name, num_classes=0, img_size=image_size)
+            net = timm.create_model(name, num_classes=0, img_size=image_size)
         except (TypeError, RuntimeError, AssertionError):
             return options
+        try:
+            net(torch.zeros(1, 3, image_size, image_size))
+        except (AssertionError, RuntimeError) as error:
+            if isinstance(error, AssertionError) or "Kernel size" in str(error):
+                fault = f"backbone {name} takes no images of {image_size} pixels: {error}"
+                raise UsageError(
+                    fault, "Choose another size with --set data.image_size=N, or another backbone."
+                ) from error
     return options | {"img_size": image_size}
 
 

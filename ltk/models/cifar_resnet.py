@@ -88,12 +88,14 @@ class CifarResNet(nn.Module):
         return self.forward_head(self.forward_features(x_BCHW))
 
 
+_OF_TIMM = ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")  # timm gives them to every model
+
+
 def _register(depth: int) -> None:
     def create(pretrained: bool = False, **options: Any) -> CifarResNet:
         if pretrained:
             raise ValueError(f"cifar_resnet{depth} has no published pretrained weights")
-        known = {name: options[name] for name in ("width", "num_classes", "in_chans") if name in options}
-        return CifarResNet(depth, **known)
+        return CifarResNet(depth, **{name: value for name, value in options.items() if name not in _OF_TIMM})
 
     create.__name__ = f"cifar_resnet{depth}"
     create.__module__ = __name__

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from ltk.errors import UsageError
 
+_AUTOCAST = ("cpu", "cuda", "mps")  # torch.amp.is_autocast_available cannot be compiled before torch 2.12
+
 
 class CosineClassifier(nn.Module):
     """Cosines between features and class vectors, unscaled; no bias.
@@ -78,9 +80,7 @@ def linear_parameters(classifier: nn.Module) -> tuple[Tensor, Tensor]:
 
 def full_precision(device: torch.device) -> AbstractContextManager[object]:
     """Return a context in which autocast is off."""
-    if not torch.amp.is_autocast_available(device.type):
-        return nullcontext()
-    return torch.autocast(device.type, enabled=False)
+    return torch.autocast(device.type, enabled=False) if device.type in _AUTOCAST else nullcontext()
 
 
 def create_mlp(*widths: int, norm: bool = False) -> nn.Sequential:

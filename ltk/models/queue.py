@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ltk.errors import UsageError
+
 EMPTY = -1  # the label of a slot that holds no key yet
 
 QueueInit = Literal["official", "unit", "empty"]
@@ -24,6 +26,26 @@ def initial_keys(noise_QE: Tensor, init: QueueInit) -> Tensor:
     if init == "empty":
         return torch.zeros_like(noise_QE)
     return F.normalize(noise_QE, dim=0 if init == "official" else 1)
+
+
+def check_queue_size(queue_size: int, batch_size: int) -> None:
+    """Check that whole batches fill the queue, so that every key stays equally long.
+
+    A last, smaller batch of an epoch goes around the end of the ring.
+
+    Raises:
+        UsageError: they do not; the nearest sizes that do are named.
+    """
+    if queue_size % batch_size == 0:
+        return
+    below = queue_size // batch_size * batch_size
+    queues = [str(size) for size in (below, below + batch_size) if size]
+    divisors = [size for size in range(2, queue_size + 1) if queue_size % size == 0]
+    batches = [str(size) for size in sorted(divisors, key=lambda size: abs(size - batch_size))[:2]]
+    raise UsageError(
+        f"a queue of {queue_size} keys cannot be filled with whole batches of {batch_size}",
+        f"Use --set method.queue_size={' or '.join(queues)}, or --batch-size {' or '.join(batches)}.",
+    )
 
 
 class KeyQueue(nn.Module):

@@ -21,7 +21,7 @@ from tests.test_resume import Interrupter, assert_same_end
 
 OPTIONS = {
     "parent", "recipe", "rule", "tau", "checkpoint", "cache", "epochs", "batch_size", "lr", "dataset", "root", "imb",
-    "seed", "device", "out", "resume", "settings", "runs", "quiet", "as_json",
+    "seed", "device", "devices", "out", "resume", "settings", "runs", "quiet", "as_json",
 }  # fmt: skip
 CHEAP = {"run.device": "cpu", "run.precision": "fp32", "run.threads": 1}
 runner = CliRunner()

@@ -21,8 +21,8 @@ from ltk.errors import LtkError
 ROOT = Path(__file__).parents[2]
 TRAIN_OPTIONS = {
     "method", "dataset", "root", "train_list", "val_list", "test_list", "csv", "imb", "imb_type", "subset", "val",
-    "groups", "backbone", "epochs", "batch_size", "lr", "seed", "device", "devices", "precision", "engine", "profile",
-    "out", "resume", "settings", "dry_run", "runs", "quiet", "as_json",
+    "groups", "backbone", "epochs", "batch_size", "lr", "lr_rule", "seed", "device", "devices", "precision", "engine",
+    "profile", "out", "resume", "settings", "dry_run", "runs", "quiet", "as_json",
 }  # fmt: skip
 COMPLETIONS_FROM = "0.29.2"
 runner = CliRunner()

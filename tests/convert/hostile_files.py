@@ -53,6 +53,13 @@ def tensor(key: str, count: int, offset: int, shape: tuple[int, ...], stride: tu
     return rebuild + storage(key, count) + number(offset) + numbers(*shape) + numbers(*stride) + b"\x89}tR"
 
 
+def typed_tensor(key: str, nbytes: int, offset: int, shape: tuple[int, ...], dtype: bytes) -> bytes:
+    """Push a tensor that names its own type over bytes without one; ``dtype`` pushes the name."""
+    untyped = b"(" + text("storage") + b"ctorch.storage\nUntypedStorage\n" + text(key) + text("cpu") + number(nbytes)
+    geometry = number(offset) + numbers(*shape) + numbers(*(1,) * len(shape))
+    return b"ctorch._utils\n_rebuild_tensor_v3\n(" + untyped + b"tQ" + geometry + b"\x89}" + dtype + b"}tR"
+
+
 def entries(*pairs: tuple[str, bytes]) -> bytes:
     """A whole pickle of one dictionary."""
     return b"\x80\x02}(" + b"".join(text(name) + value for name, value in pairs) + b"u."
@@ -133,6 +140,16 @@ def payloads(marker: Path | str) -> dict[str, Builder]:
         "pickle.loads": payload("pickle", "loads", "x"),
         "logging.config": payload("logging.config", "dictConfig", "x"),
         "webbrowser": payload("webbrowser", "open", "http://localhost"),
+        "past a class": payload("torch.nn", "modules.module.torch.os.system", "true"),
+        "past a foreign class": payload("sklearn.utils", "os.system", "true"),
+        "globals of a class": payload("collections", "OrderedDict.__init__.__globals__"),
+        "class of a class": payload("torch.nn", "Module.__class__", "x"),
+        "maker of functions": payload("torch.optim.lr_scheduler", "types.FunctionType", "x"),
+        "reader of files": payload("torch.utils.data.datapipes.utils.decoder", "basichandlers", "x"),
+        "persistent id of a module": lambda: zipped(
+            b"\x80\x02(" + text("module") + b"cos\nsystem\n" + text("x") + b"tQ(" + text(command(marker)) + b"tR."
+        ),
+        "state with code": lambda: zipped(b"\x80\x02cpkg\nThing\n)R}" + text("x") + b"cos\nsystem\nsb."),
         "call of a call": lambda: zipped(b"\x80\x02" + call("functools", "partial") + b")R."),
         "extension registry": lambda: zipped(b"\x80\x02\x82\x01)R."),
     }
@@ -195,6 +212,20 @@ def _laughs() -> bytes:
     """Lists of lists that double sixty times."""
     doubling = b"".join(b"(h" + bytes([i]) + b"h" + bytes([i]) + b"l\x94" for i in range(60))
     return zipped(b"\x80\x02]\x94" + doubling + b".")
+
+
+def _laughs_as(use: Callable[[bytes], bytes]) -> Builder:
+    """The doubling lists, written where a text belongs: writing them out would take hours."""
+    return lambda: zipped(b"\x80\x02" + _doubled(60) + b"0" + use(b"h\x3b") + b".", {"0": bytes(16)})
+
+
+def _doubled(times: int) -> bytes:
+    return b"]\x94" + b"".join(b"(h" + bytes([i]) + b"h" + bytes([i]) + b"l\x94" for i in range(times))
+
+
+def _few_bytes_many_values() -> bytes:
+    """Half a million values from 700 bytes, none of them too deep."""
+    return zipped(b"\x80\x02" + _doubled(18) + b".")
 
 
 def _deep_tuple_key(depth: int = 500_000) -> bytes:
@@ -260,6 +291,9 @@ HOSTILE: dict[str, Builder] = {
     "negative offset": _one(4, -1, (2,), (1,)),
     "overflowing size": _one(4, 0, (1 << 62, 4), (4, 1)),
     "shape without strides": _one(4, 0, (2, 2), (1,)),
+    "empty tensor of absurd sizes": _one(4, 0, (0, 1 << 47, 1 << 47), (1, 1, 1)),
+    "absurd sizes of an empty tensor": _one(4, 0, (1 << 47, 1 << 47, 0), (1, 1, 1)),
+    "few bytes, many values": _few_bytes_many_values,
     "memory in a string": lambda: zipped(b"\x80\x02X" + struct.pack("<I", 1 << 31) + b"."),
     "giant integer": lambda: zipped(b"\x80\x02\x8b" + struct.pack("<i", 1 << 30) + b"."),
     "safetensors that overlap": lambda: _safetensors({"a": [0, 8], "b": [4, 12]}, 12),
@@ -309,11 +343,32 @@ DAMAGED: dict[str, Builder] = {
     "no stop": lambda: zipped(b"\x80\x02N"),
     "stack underflow": lambda: zipped(b"\x80\x02R."),
     "memo hole": lambda: zipped(b"\x80\x02h\x05."),
+    "lists for a type": _laughs_as(lambda laughs: typed_tensor("0", 16, 0, (4,), laughs)),
+    "lists for a storage": _laughs_as(
+        lambda laughs: b"(" + text("storage") + laughs + text("0") + text("cpu") + number(4) + b"tQ"
+    ),
+    "call for a storage key": lambda: zipped(
+        b"\x80\x02(" + text("storage") + b"ctorch\nFloatStorage\ncpkg\nThing\n)R" + text("cpu") + number(4) + b"tQ."
+    ),
+    "storage outside its folder": lambda: zipped(
+        entries(("w", tensor("../version", 4, 0, (4,), (1,)))), {"0": bytes(16)}
+    ),
+    "deep safetensors header": lambda: _raw_safetensors(b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", b""),
+    "truth for a size": lambda: _raw_safetensors(
+        b'{"a":{"dtype":"F32","shape":[true,2],"data_offsets":[0,8]}}', bytes(8)
+    ),
     "unknown persistent id": lambda: zipped(b"\x80\x02NQ."),
     "cut safetensors": lambda: _safetensors({"a": [0, 8], "b": [8, 16]}, 12),
     "safetensors with more": lambda: _safetensors({"a": [0, 8]}, 12),
     "safetensors without JSON": lambda: _raw_safetensors(b"{nothing", b""),
 }
+
+
+def two_types() -> bytes:
+    """An eight-byte number and a byte that share nine bytes."""
+    wide = typed_tensor("0", 9, 0, (1,), b"ctorch\nfloat64\n")
+    narrow = typed_tensor("0", 9, 8, (1,), b"ctorch\nuint8\n")
+    return zipped(entries(("a.w", wide), ("b.w", narrow)), {"0": bytes(8) + b"\7"})
 
 
 def rezip_of(content: dict[str, bytes]) -> bytes:
@@ -332,6 +387,10 @@ ODD: dict[str, Builder] = {
     "four million empty lists": lambda: zipped(b"\x80\x02" + b"]" * 3_900_000 + b"."),
     "deep list": lambda: zipped(b"\x80\x02" + b"]" * 200_000 + b"a" * 199_999 + b"."),
     "deflated": lambda: rezipped(save(weights())),
+    "lists for a numpy type": _laughs_as(
+        lambda laughs: b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(" + laughs + b"tR" + laughs + b"tR"
+    ),
+    "two types over one storage": two_types,
 }
 
 EXPECTED: dict[str, type[LtkError]] = dict.fromkeys(HOSTILE, UnsafeError) | dict.fromkeys(DAMAGED, DataError)

@@ -18,7 +18,7 @@ def test_mutants_are_read_or_refused() -> None:
     tally = fuzz(create_seeds(), SECONDS, seed=0)
     assert tally.failures == []
     assert tally.count > 1000
-    assert {"read", "DataError", "UnsafeError"} == set(tally.outcomes)
+    assert {"read", "converted", "DataError", "UnsafeError"} == set(tally.outcomes)
 
 
 def test_the_fuzzer_sees_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:

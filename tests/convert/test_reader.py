@@ -20,7 +20,7 @@ from ltk.convert.reader.limits import Limits
 from ltk.convert.reader.messages import ERROR, error_of, read_messages
 from ltk.errors import DataError, UnsafeError
 from tests.convert.honest_files import HONEST, save, weights
-from tests.convert.hostile_files import DAMAGED, EXPECTED, HOSTILE, ODD, Builder, payloads
+from tests.convert.hostile_files import DAMAGED, EXPECTED, HOSTILE, ODD, Builder, payloads, two_types
 from tests.convert.reading import flat, read_here
 
 ROOT = Path(__file__).parents[2]
@@ -86,6 +86,11 @@ def test_warnings_name_what_cannot_be_checked_and_what_is_inert() -> None:
     assert "argparse.Namespace" in read_here(HONEST["namespace"]()).warnings[0]
     assert "4 bytes after the end" in read_here(save(weights()) + b"tail").warnings[0]
     assert read_here(save(weights())).warnings == []
+
+
+def test_windows_of_two_types_may_share_a_storage() -> None:
+    tree = read_here(two_types()).tree()
+    assert (tree["a.w"].item(), tree["b.w"].item()) == (0.0, 7)
 
 
 def test_records_without_checksum_are_named() -> None:

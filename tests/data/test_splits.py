@@ -112,7 +112,7 @@ def test_own_validation_split_excludes_hold_out() -> None:
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": "other/1"}', '{"format": "ltk.split/1"}'])
 def test_other_files_are_no_manifests(text: str, tmp_path: Path) -> None:
     (tmp_path / "split.json").write_text(text)
-    with pytest.raises(DataError, match="not a split manifest"):
+    with pytest.raises(DataError, match=r"split\.json is (damaged|not a split manifest)"):
         Manifest.read(tmp_path / "split.json")
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
+import socket
 import time
 from pathlib import Path
 
@@ -14,12 +12,12 @@ import pytest
 import torch
 
 from ltk import distributed
+from ltk.cli.finetune_classifier import finetune_classifier
 from ltk.config import OptimSettings, RunSettings
-from ltk.engine.parallel import check_batch_size, process_group
-from ltk.errors import UsageError
+from ltk.engine.parallel import check_batch_size, describe_other_world, process_group
+from ltk.errors import EnvironmentFault, UsageError
+from tests.distributed.jobs import ranks_of, start, start_command, wait_for_epoch
 
-ROOT = Path(__file__).parents[2]
-TRAIN = ["train", "ce", "--dataset", "digits", "--device", "cpu", "--precision", "fp32", "--set", "run.threads=1"]
 FAULT = """
 import os
 if os.environ.get("RANK") == "1":
@@ -29,33 +27,6 @@ if os.environ.get("RANK") == "1":
         raise DataError("image 7 is torn", "Mend it.")
     Meters.add = add
 """
-
-
-def start_command(*arguments: str, python_path: Path = ROOT) -> subprocess.Popen[str]:
-    """Start the command line in two processes."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join((str(ROOT), str(python_path)))}
-    command = [sys.executable, "-m", "ltk", *arguments, "--devices", "2"]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def start(run: Path, *arguments: str, python_path: Path = ROOT) -> subprocess.Popen[str]:
-    """Start a new run in two processes."""
-    return start_command(*TRAIN, "--out", str(run), *arguments, python_path=python_path)
-
-
-def wait_for_epoch(run: Path, process: subprocess.Popen[str]) -> None:
-    """Wait until the run has written its first epoch."""
-    for _ in range(1200):
-        if (run / "metrics.jsonl").exists():
-            return
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
-    raise AssertionError("no epoch in a minute")
-
-
-def ranks_of(process: subprocess.Popen[str]) -> dict[str, psutil.Process]:
-    """The training processes by rank."""
-    return {child.environ().get("RANK", ""): child for child in psutil.Process(process.pid).children(recursive=True)}
 
 
 def test_a_killed_rank_ends_the_job_which_goes_on_until_it_is_told_to_stop(tmp_path: Path) -> None:
@@ -71,7 +42,8 @@ def test_a_killed_rank_ends_the_job_which_goes_on_until_it_is_told_to_stop(tmp_p
     process = start_command("train", "--resume", str(tmp_path / "run"))
     wait_for_epoch(tmp_path / "run", process)
     children = list(ranks_of(process).values())
-    process.send_signal(signal.SIGTERM)
+    for member in (*children, process):  # as Slurm does; the ranks get it from their parent once more
+        member.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 143, errors
     assert "checkpoint saved" in errors
@@ -87,6 +59,44 @@ def test_the_error_of_a_rank_is_the_error_of_the_job(tmp_path: Path) -> None:
     assert "Error: process 1: image 7 is torn" in errors
     assert errors.count("Error:") == 1
     assert "Mend it." in errors
+
+
+def test_a_silent_rank_ends_the_job(tmp_path: Path) -> None:
+    """The other one waits for ``run.timeout``; the silent one is woken here, which torch else kills 30 s later."""
+    process = start(tmp_path / "run", "--epochs", "500", "--set", "run.timeout=3")
+    wait_for_epoch(tmp_path / "run", process)
+    ranks = ranks_of(process)
+    ranks["1"].suspend()
+    began = time.monotonic()
+    psutil.wait_procs([ranks["0"]], timeout=30)
+    assert time.monotonic() - began < 15
+    ranks["1"].resume()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 6
+    assert "another process ended, or did not answer within 3 s" in errors
+    assert "the last checkpoint is whole" in errors
+
+
+def test_a_port_in_use_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        values = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        for name, value in values.items():
+            monkeypatch.setenv(name, value)
+        with (
+            pytest.raises(EnvironmentFault, match=f"did not meet at 127.0.0.1:{port}") as refused,
+            process_group(RunSettings(device="cpu", timeout=2)),
+        ):
+            pass
+    assert "a free MASTER_PORT" in refused.value.hint
+
+
+def test_another_number_of_processes_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "world_size", lambda: 4)
+    assert describe_other_world(4) == []
+    assert describe_other_world(2)[0].startswith("4 processes (the checkpoint: 2)")
 
 
 @pytest.mark.parametrize(
@@ -115,3 +125,14 @@ def test_learning_rate_rule() -> None:
     assert OptimSettings(lr=0.1, batch_size=256, lr_rule="linear", reference_batch=64).scaled_lr == pytest.approx(0.4)
     with pytest.raises(ValueError, match="reference_batch"):
         OptimSettings(lr_rule="linear")
+
+
+def test_a_model_file_is_made_a_run_by_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that torchrun started would all make it; ``--devices`` makes it before it starts them."""
+    file = tmp_path / "old.safetensors"
+    file.touch()
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="must become a run first") as refused:
+        finetune_classifier(file, dataset="digits")
+    assert "--devices" in refused.value.hint

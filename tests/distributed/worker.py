@@ -1,4 +1,4 @@
-"""One of two processes that train every case in one process group; run by ``test_curves.py``."""
+"""One of several processes that train cases in one process group; run by ``test_curves.py``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ from ltk.engine import fit as fit_module
 from ltk.engine.fit import fit
 from ltk.engine.parallel import process_group
 from ltk.engine.reporter import SilentReporter
+from ltk.engine.stage_two import StageTwoRequest, resolve_stage_two
 from ltk.engine.trainer import Trainer
 from ltk.errors import StoppedError
 from ltk.methods.baselines import CrossEntropy
@@ -52,13 +54,20 @@ def create_case(method: Mapping[str, Any], **run: Any) -> RunConfig:
     backbone = {"backbone": "convnext_atto", "options": {"depths": [1, 1, 1, 1], "dims": [8, 12, 16, 24]}}
     options = {"lr": 0.02, "batch_size": 64, "epochs": EPOCHS, "schedule": {"kind": "constant"}}
     tree = {
-        "data": {"dataset": "digits", "imb": 50, "image_size": 32},
+        "data": {"dataset": "digits", "imb": 55, "image_size": 32},
         "model": backbone,
         "method": dict(method),
         "optim": options,
         "run": {"device": "cpu", "precision": "fp32", "threads": 1} | run,
     }
     return create_config(tree)
+
+
+def create_stage_two(parent: Path) -> RunConfig:
+    """A new classifier on the features of a finished run."""
+    options = {"optim.epochs": EPOCHS, "optim.batch_size": 64, "run.device": "cpu", "run.threads": 1}
+    request = StageTwoRequest(parent, "crt", options=options | {"run.precision": "fp32"})
+    return resolve_stage_two(request).config
 
 
 class Watched(Trainer):
@@ -107,21 +116,55 @@ def train(name: str, config: RunConfig, folder: Path) -> dict[str, Any]:
     }
 
 
-def main(folder: Path) -> None:
+def run_rank(folder: Path, names: list[str]) -> None:
+    """Train the named cases; without a name all of them, a second stage, a run that is stopped and a spoilt one."""
+    torch.set_num_threads(1)
     results: dict[str, Any] = {}
     fit_module.__dict__["Trainer"] = Watched
-    first = create_case(SAME["ce"])
-    with process_group(first.run):
-        for name, method in (SAME | OTHER).items():
-            results[name] = train(name, create_case(method), folder)
-        with suppress(StoppedError):
-            fit(create_case(SAME["ce"]), out=folder / "stopped", reporter=StopAt())
-        results["stopped"] = vars(Watched.last.position)
-        spoil_third_step()
-        results["spoilt"] = train("spoilt", create_case(SAME["ce"], on_nan="skip:2"), folder)
+    cases = SAME | OTHER
+    with process_group(create_case(SAME["ce"]).run):
+        for name in names or cases:
+            results[name] = train(name, create_case(cases[name]), folder)
+        if not names:
+            results["crt"] = train("crt", create_stage_two(folder / "ce"), folder)
+            with suppress(StoppedError):
+                fit(create_case(SAME["ce"]), out=folder / "stopped", reporter=StopAt())
+            results["stopped"] = vars(Watched.last.position)
+            spoil_third_step()
+            results["spoilt"] = train("spoilt", create_case(SAME["ce"], on_nan="skip:2"), folder)
     (folder / f"{os.environ['RANK']}.json").write_text(json.dumps(results))
 
 
+def fork_rank(rank: int, folder: Path, names: list[str]) -> int:
+    """Start a rank as a copy of this process, which has imported everything; return its number."""
+    process = os.fork()
+    if process:
+        return process
+    code = 1
+    try:
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
+        run_rank(folder, names)
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def main(folder: Path, world: int, names: list[str]) -> int:
+    """Run all ranks; the first that fails ends the others."""
+    os.environ["WORLD_SIZE"] = str(world)
+    running = {fork_rank(rank, folder, names) for rank in range(world)}
+    while running:
+        process, status = os.wait()
+        running.remove(process)
+        if status:
+            for other in running:
+                os.kill(other, signal.SIGKILL)
+            return 1
+    return 0
+
+
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    main(Path(sys.argv[1]))
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]))

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ltk.checkpoint import build_from_metadata
+from ltk.description import build_from_metadata
 from ltk.errors import UnsafeError, UsageError
 from ltk.methods import create_method, get_method_class
 from ltk.methods.base import Method
@@ -105,7 +105,7 @@ def test_a_file_cannot_have_a_module_imported(monkeypatch: pytest.MonkeyPatch, t
         "class_counts": "[1, 1]",
         "class_names": "null",
         "method_options": "{}",
-        "image": '{"size": 32, "channels": 3}',
+        "image": '{"size": 32, "channels": 1, "mean": [0.5], "std": [0.5]}',
     }
     with pytest.raises(UnsafeError, match="planted:Method"):
         build_from_metadata(metadata)

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -101,6 +102,83 @@ def one_class_in_the_test_set_alone(folder: Path) -> None:
     shutil.rmtree(folder / "images" / "train" / "beech")
 
 
+def encoded(name: str, picture: Image.Image, kind: str = "PNG", **options: Any) -> Callable[[Path], None]:
+    """Pictures, of which one is of another kind."""
+
+    def make(folder: Path) -> None:
+        make_images(folder / "images")
+        picture.save(folder / "images" / "train" / "ash" / name, kind, **options)
+
+    return make
+
+
+def same_on_both_sides(folder: Path) -> None:
+    make_images(folder / "images")
+    shutil.copy(folder / "images/train/ash/0.png", folder / "images/test/ash/again.png")
+
+
+def forbidden(folder: Path) -> None:
+    make_images(folder / "images")
+    shutil.rmtree(folder / "images" / "train" / "ash")
+    (folder / "images" / "train" / "ash").symlink_to("/usr/share")
+
+
+def folder_for_an_image(folder: Path) -> None:
+    make_images(folder / "images")
+    (folder / "images" / "train" / "ash" / "x.png").mkdir()
+
+
+def twins(folder: Path) -> None:
+    """Two classes whose names look alike: one letter with its accent, and a letter and an accent."""
+    make_images(folder / "images", classes={"\u00c4sche": 6, "A\u0308sche": 6})
+
+
+def checkpoint(content: object) -> Callable[[Path], None]:
+    """A file of ``torch.save``."""
+
+    def make(folder: Path) -> None:
+        import torch
+
+        torch.save(content, folder / "x.pth")
+
+    return make
+
+
+def hostile(folder: Path) -> None:
+    from tests.convert.hostile_files import payloads
+
+    (folder / "x.pth").write_bytes(payloads(folder / "marker")["os.system"]())
+
+
+def network(**changes: object) -> dict[str, object]:
+    """The weights of a small network."""
+    import timm
+
+    import ltk.models.backbones  # noqa: F401  registers the CIFAR nets
+
+    net = timm.create_model("cifar_resnet8", num_classes=3, width=4)
+    return {name: value.clone() for name, value in net.state_dict().items()} | changes
+
+
+def with_nan(folder: Path) -> None:
+    import torch
+
+    checkpoint(network(**{"fc.bias": torch.tensor([0.0, float("nan"), 0.0])}))(folder)
+
+
+def two_networks(folder: Path) -> None:
+    checkpoint({"state_dict": network(), "ema": network()})(folder)
+
+
+def one_network(folder: Path) -> None:
+    checkpoint(network())(folder)
+
+
+def beside_its_output(folder: Path) -> None:
+    one_network(folder)
+    (folder / "x.safetensors").write_text("years of work")
+
+
 def nothing(folder: Path) -> None:
     return None
 
@@ -142,6 +220,8 @@ def vanish(*arguments, **options):
 ltk.engine.fit._train = vanish
 """
 VERIFY = ("data", "verify", "images")
+GREY = Image.new("L", (12, 12), 99)
+CONVERT = ("convert", "x.pth")
 ROWS: Mapping[str, Row] = {
     "root is missing": Row(1, ("train", "ce", "--dataset", "folder", "--root", "absent"), 3, ("no folder absent",)),
     "root is a file": Row(
@@ -164,6 +244,30 @@ ROWS: Mapping[str, Row] = {
     "image of zero bytes": Row(6, VERIFY, 3, ("train/ash/3.png",), spoiled("train/ash/3.png", b"")),
     "web page for an image": Row(6, FOLDER, 3, ("train/ash/3.png",), spoiled("train/ash/3.png", b"<!DOCTYPE html>")),
     "image cut short": Row(7, FOLDER, 3, ("train/ash/3.png",), cut_short),
+    "same image in training and test": Row(
+        5, (*VERIFY, "--deep"), 0, ("train/ash/0.png", "test/ash/again.png"), same_on_both_sides
+    ),
+    "same image in training and test, strictly": Row(
+        5, (*VERIFY, "--deep", "--strict"), 3, ("train/ash/0.png", "test/ash/again.png"), same_on_both_sides
+    ),
+    "16-bit image": Row(9, FOLDER, 0, make=encoded("x.png", Image.new("I;16", (12, 12), 40_000)), leaves=("runs",)),
+    "image of floats": Row(9, FOLDER, 3, ("x.tiff", "mode F"), encoded("x.tiff", Image.new("F", (12, 12)), "TIFF")),
+    "other colour spaces": Row(
+        10, FOLDER, 0, make=encoded("x.jpg", Image.new("CMYK", (12, 12)), "JPEG"), leaves=("runs",)
+    ),
+    "animation": Row(
+        11,
+        FOLDER,
+        0,
+        make=encoded("x.gif", GREY, "GIF", save_all=True, append_images=[Image.new("L", (12, 12))]),
+        leaves=("runs",),
+    ),
+    "one pixel": Row(13, FOLDER, 3, ("train/ash/x.png", "1x1"), encoded("x.png", Image.new("RGB", (1, 1)))),
+    "PNG called JPEG": Row(14, FOLDER, 0, make=encoded("x.JPG", GREY), leaves=("runs",)),
+    "folder called image": Row(15, FOLDER, 0, make=folder_for_an_image, leaves=("runs",)),
+    "class that is a link out": Row(16, FOLDER, 4, ("train/ash",), forbidden),
+    "classes that look alike": Row(21, FOLDER, 3, ("sche",), twins),
+    "long folder": Row(21, ("train", "ce", "--dataset", "folder", "--root", "x" * 300), 3, ("xxx",)),
     "dangling link": Row(15, FOLDER, 3, ("train/ash/3.png",), replaced(lambda p: p.symlink_to("nowhere.png"))),
     "looping link": Row(15, FOLDER, 3, ("train/ash/3.png",), replaced(lambda p: p.symlink_to(p.name))),
     "pipe": Row(15, FOLDER, 3, ("train/ash/3.png",), replaced(lambda p: os.mkfifo(p))),
@@ -243,6 +347,31 @@ ltk.engine.fit.plan_data = fail
     "checkpoint that is none": Row(43, ("eval", "x", "--dataset", "digits"), 3, ("x",), written("x", "none")),
     "nothing to evaluate": Row(46, ("eval",), 3, ("no run",)),
     "nothing to convert": Row(50, ("convert", "absent.pth"), 3, ("absent.pth",)),
+    "hostile checkpoint": Row(50, CONVERT, 4, ("hostile", "os.system"), hostile),
+    "no state dict": Row(50, CONVERT, 3, ("no state dict", "epoch"), checkpoint({"epoch": 3, "best": 0.5})),
+    "weights that are nan": Row(50, CONVERT, 3, ("fc.bias", "1 of 3"), with_nan),
+    "output exists": Row(50, CONVERT, 5, ("x.safetensors", "--force"), beside_its_output),
+    "output is the input": Row(
+        50, (*CONVERT, "--out", "x.pth", "--force"), 2, ("overwrite its source",), beside_its_output
+    ),
+    "output in no folder": Row(50, (*CONVERT, "--out", "no/y.safetensors"), 2, ("no", "folder"), beside_its_output),
+    "output to a pipe": Row(50, (*CONVERT, "--out", "-"), 2, ("file",), beside_its_output),
+    "several networks": Row(51, CONVERT, 3, ("state_dict", "ema", "--key"), two_networks),
+    "wrong architecture": Row(51, (*CONVERT, "--arch", "resnet50"), 3, ("x.pth",), one_network),
+    "no threads left": Row(
+        36,
+        (*FOLDER, "--quiet"),
+        6,
+        ("no more threads", "run.workers"),
+        lambda folder: make_images(folder / "images"),
+        before="""
+import ltk.data.banks, threading
+ltk.data.banks.free_memory = lambda device: 0
+def fail(self): raise RuntimeError("can't start new thread")
+threading.Thread.start = fail
+""",
+        leaves=("runs",),
+    ),
     "folder to convert": Row(50, ("convert", "x"), 3, ("x",), lambda folder: (folder / "x").mkdir()),
     "unknown option": Row(52, ("train", "ce", "--epoch", "3"), 2, ("--epochs",)),
     "word for a number": Row(52, ("train", "ce", "--lr", "abc"), 2, ("--lr",)),

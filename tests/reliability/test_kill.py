@@ -68,10 +68,11 @@ def is_resumable(folder: Path) -> bool:
     return True
 
 
-def wait_for_a_save(folder: Path) -> None:
-    """Return while a checkpoint is being written, so that half of the kills hit one."""
-    end = time.monotonic() + 0.5
-    while time.monotonic() < end and not any((folder / "checkpoints").glob(".*")):
+def wait_for_a_save(folder: Path, pid: int) -> None:
+    """Return while a process writes a checkpoint, so that half of the kills hit one."""
+    end = time.monotonic() + 10
+    finished = folder / "model.safetensors"
+    while time.monotonic() < end and not any((folder / "checkpoints").glob(f".*.{pid}.tmp")) and not finished.exists():
         pass
 
 
@@ -83,13 +84,12 @@ def run_with_kills(launcher: Launcher, arguments: list[str], folder: Path, delay
         if delay < 1e9:
             time.sleep(delay)
             if tally.kills % 2:
-                wait_for_a_save(folder)
+                wait_for_a_save(folder, leg.pid)
             leg.send(signal.SIGKILL)
         done = leg.wait()
         if done.code == -signal.SIGKILL:
             tally.kills += 1
-            left = [path.name for path in (folder / "checkpoints").glob(".*")]
-            tally.inside_save += any(name.endswith(".tmp") or name.startswith(".new") for name in left)
+            tally.inside_save += any((folder / "checkpoints").glob(f".*.{leg.pid}.tmp"))
             assert is_resumable(folder), sorted(folder.rglob("*"))
         else:
             assert done.code == 0, done.err

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from ltk.checkpoint import load_checkpoint, load_newest, write_tensors
 from ltk.files import LAST, PREVIOUS
 from tests.reliability.processes import Launcher
+from tests.reliability.test_bad_input import make_images
 
 SMALL = ("--dataset", "digits", "--quiet", "--set", "model.width=4", "--set", "run.device=cpu")
 LIMITS = 20
@@ -143,3 +144,32 @@ def test_a_kill_between_two_renames_is_made_good(trained: Path, tmp_path: Path) 
         load_newest(checkpoints)
         assert (checkpoints / LAST).read_bytes() == newest
         assert not fresh.exists()
+
+
+@pytest.mark.parametrize("limit", [300, 3_000, 9_000])
+def test_a_full_disk_is_said_wherever_something_is_written(
+    launcher: Launcher, trained: Path, tmp_path: Path, limit: int
+) -> None:
+    """Logits, report, export, pack, second stage; what was there stays, and nothing half written takes a name."""
+    run = shutil.copytree(trained, tmp_path / "run")
+    shutil.rmtree(run / "logits")
+    make_images(tmp_path / "images", classes={"ash": 60, "beech": 60})
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for command in (
+        ("eval", run),
+        ("report", run, "--out", "x.html"),
+        ("convert", run / "model.safetensors", "--to", "timm", "--out", "x.safetensors"),
+        ("data", "pack", "images"),
+        ("predict", run, "images/test/ash", "--out", "x.csv"),
+    ):
+        done = launcher.run(*command, cwd=tmp_path, file_limit=limit)
+        if command[0] != "predict" or limit < 2_000:
+            assert done.code == 6, (command, done.err)
+            assert "disk full" in done.err
+        assert "Traceback" not in done.err
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    new = {path.name for path in after if path not in before and ".ltk-packs" not in path.parts}
+    assert new <= {"x.csv"}
+    assert {path: after[path] for path in before} == before
+    again = launcher.run("data", "pack", "images", cwd=tmp_path)
+    assert again.code == 0, again.err

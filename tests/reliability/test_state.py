@@ -32,7 +32,7 @@ RUNS: Mapping[str, tuple[str, Sequence[str]]] = {
             "optim.schedule.factors=[30.0]",
         ),
     ),
-    "bagmar": ("bagmar", ("model.width=4",)),
+    "bagmar": ("bagmar", ("model.width=4", "optim.ema=0.9")),
     "glmc": ("glmc", ("model.width=4",)),
     # At this rate gradients overflow in half precision, and the scaler learns a smaller scale.
     "fp16": ("ce", ("model.width=4", "run.precision=fp16", "optim.lr=3")),
@@ -115,6 +115,7 @@ ITEMS: Mapping[str, tuple[str, Callable[[Checkpoint, Checkpoint], Checkpoint]]] 
     "queue": ("paco", tensors_like("model.queue")),
     "momentum encoder": ("paco", tensors_like("model.key_")),
     "running sums": ("bagmar", tensors_like("model.total_K", "model.theta_K")),
+    "averaged weights": ("bagmar", tensors_like("ema.")),
     "optimiser": ("paco", tensors_like("optim.")),
     "meters": ("paco", tensors_like("meter.")),
     "generator": ("paco", tensors_like("rng.")),

@@ -86,6 +86,15 @@ def test_a_forbidding_mask(launcher: Launcher, tmp_path: Path) -> None:
     assert "Traceback" not in done.err
 
 
+def test_names_are_shown_as_they_are(launcher: Launcher, tmp_path: Path) -> None:
+    """What looks like markup or a symbol in a name is neither."""
+    for name in (":cat:", "[bold]x[", "\x1b[31mred"):
+        done = launcher.run("eval", tmp_path / name)
+        assert done.code == 3, done.err
+        assert "\x1b" not in done.err
+        assert name.replace("\x1b", "\\x1b") in done.err
+
+
 def test_a_narrow_encoding(tmp_path: Path) -> None:
     """A plain C locale with Python told not to help: names of classes are not ASCII."""
     images = tmp_path / "images"

@@ -9,11 +9,12 @@ from typing import Any
 from ltk.convert.reader.limits import LIMITS, Limits
 from ltk.convert.reader.numpy_values import array_of, scalar_of
 from ltk.convert.reader.storage import ITEM_SIZES, Bytes, Storage
-from ltk.convert.reader.values import Call, Name
+from ltk.convert.reader.values import Call, Name, shown
 from ltk.errors import DataError, UnsafeError
 
 _PLAIN_TENSORS = {"torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2"}
 _PARAMETERS = {"torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"}
+_ABSURD = 1 << 48  # elements, and any one size, stride or offset
 _SETS = {"builtins.set", "builtins.frozenset", "__builtin__.set", "__builtin__.frozenset"}
 
 
@@ -148,7 +149,7 @@ class Assembly:
         if name in _PLAIN_TENSORS and len(arguments) >= 4:
             return self._window(arguments[:4])
         if name == "torch._utils._rebuild_tensor_v3" and len(arguments) >= 7:
-            return self._window(arguments[:4], str(arguments[6]).removeprefix("torch."))
+            return self._window(arguments[:4], shown(arguments[6]).removeprefix("torch."))
         if name in _PARAMETERS and arguments:
             return self.walk(arguments[0], depth)
         if name == "torch._tensor._rebuild_from_type_v2" and len(arguments) == 4 and isinstance(arguments[0], Name):
@@ -163,7 +164,7 @@ class Assembly:
             raise DataError("damaged checkpoint: a tensor without storage")
         if type(shape) is not tuple or type(stride) is not tuple or len(shape) != len(stride) or len(shape) > 8:
             raise UnsafeError("a tensor whose shape and strides do not fit each other")
-        if not all(type(number) is int and 0 <= number < 1 << 48 for number in (offset, *shape, *stride)):
+        if not all(type(number) is int and 0 <= number < _ABSURD for number in (offset, *shape, *stride)):
             raise UnsafeError("a tensor with a negative or absurd size, stride or offset")
         dtype = dtype or storage.dtype
         if dtype not in ITEM_SIZES:
@@ -177,6 +178,8 @@ class Assembly:
         reach = sum((length - 1) * step for length, step in zip(window.shape, window.stride, strict=True))
         if count and window.offset + reach >= present:
             raise UnsafeError("a tensor that reaches beyond its storage")
+        if not count and math.prod(length or 1 for length in window.shape) >= _ABSURD:
+            raise UnsafeError("an empty tensor of absurd sizes")
         if count > present:
             raise UnsafeError(f"a tensor of {count} elements over {present} stored ones")
         return self._new(window, count * size)

@@ -10,7 +10,8 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -86,7 +87,8 @@ class RawCheckpoint:
             if not math.prod(shape):
                 tensors.append(torch.empty(shape, dtype=dtype))
                 continue
-            flat = torch.frombuffer(self.buffers[storage], dtype=dtype)
+            buffer = self.buffers[storage]  # windows of two types may share it: its length need not fit both
+            flat = torch.frombuffer(buffer, dtype=dtype, count=len(buffer) // dtype.itemsize)
             offset = window["offset"] - spans[storage][0] // dtype.itemsize
             view = flat.as_strided(shape, window["stride"], offset)
             alone = users[storage] == 1 and view.numel() == flat.numel()
@@ -127,7 +129,8 @@ def read_checkpoint(path: Path) -> RawCheckpoint:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             raw = RawCheckpoint(path, digest, path.stat().st_size)
-            receive(raw, _ask_child(file, raw.size))
+            with closing(_ask_child(file, raw.size)) as messages:
+                receive(raw, messages)
     except (DataError, UnsafeError) as error:
         raise type(error)(f"{path}: {error.message}", error.hint) from error
     except FileNotFoundError as error:
@@ -173,7 +176,7 @@ def _fill(free: list[memoryview], piece: bytes) -> None:
         free.pop()
 
 
-def _ask_child(file: BinaryIO, size: int) -> Iterator[Message]:
+def _ask_child(file: BinaryIO, size: int) -> Generator[Message]:
     """Start the reading process and yield its messages; it is stopped when it takes too long."""
     seconds = 4 + size // _BYTES_PER_SECOND
     start = _START.format(root=_PACKAGE_ROOT, memory=96 * MEBIBYTE + 2 * size, seconds=seconds)
@@ -184,13 +187,14 @@ def _ask_child(file: BinaryIO, size: int) -> Iterator[Message]:
     )  # fmt: skip
     alarm = threading.Timer(2 * seconds, child.kill)
     alarm.start()
+    assert child.stdout is not None
     try:
-        assert child.stdout is not None
         yield from _messages_from(child.stdout)
     finally:
         alarm.cancel()
         child.kill()
-        child.communicate()
+        child.stdout.close()
+        child.wait()
     if child.returncode == EXIT_WATCHED:
         raise UnsafeError("hostile file: reading it tried to do more than read")
 

@@ -18,7 +18,7 @@ class Limits:
         pickle_bytes: size of a pickle inside a zip archive.
         entries: records of a zip archive.
         depth: nesting of containers.
-        nodes: values in the tree that is handed back.
+        nodes: values in the tree that is handed back; see ``tree``.
         expansion: unpacked bytes per byte of file, one MiB always allowed.
     """
 
@@ -34,6 +34,10 @@ class Limits:
     def unpacked(self, file_size: int) -> int:
         """Return how many bytes a file may unpack to."""
         return self.expansion * file_size + MEBIBYTE
+
+    def tree(self, file_size: int) -> int:
+        """Return how many values a file may hand back: a value costs it a byte, but for what it repeats."""
+        return min(self.nodes, 20_000 + file_size)
 
 
 LIMITS = Limits()

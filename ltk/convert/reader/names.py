@@ -41,12 +41,18 @@ _LAUNCHERS = {
 # What honest checkpoints call of torch and numpy.
 _ORDINARY_CALLS = (
     "torch._utils._rebuild_", "torch._tensor._rebuild_from_type_v2", "torch.serialization._get_layout", "torch.nn.",
-    "torch.optim.", "torch.amp.", "torch.cuda.amp.", "torch.utils.data.data", "torch.utils.data.sampler", "torch.Size",
+    "torch.optim.", "torch.amp.", "torch.cuda.amp.", "torch.utils.data.dataset.", "torch.utils.data.dataloader.",
+    "torch.utils.data.sampler.", "torch.Size",
     "torch.device", "torch.Tensor", "torch.Generator", "torch.autograd.variable.Variable", "numpy.dtype",
     "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.core.multiarray._reconstruct",
     "numpy._core.multiarray._reconstruct", "numpy.core.numeric._frombuffer", "numpy._core.numeric._frombuffer",
     "numpy.random._pickle.__",
 )  # fmt: skip
+
+# Modules that no class of a checkpoint lies under: a name that passes through one reaches for more than a class.
+_CORRIDORS = {
+    "builtins", "ctypes", "importlib", "os", "posix", "nt", "pty", "runpy", "shutil", "socket", "subprocess", "sys",
+}  # fmt: skip
 
 
 def refuse_hostile(called: Iterable[str], named: Iterable[str]) -> None:
@@ -73,13 +79,21 @@ def _is_launcher(name: str) -> bool:
     module, _, attribute = name.rpartition(".")
     if attribute in _ORDINARY.get(_SAME_MODULE.get(module, module), ()):
         return False
-    top = name.partition(".")[0]
-    return top in sys.stdlib_module_names or top in _LAUNCHERS
+    top, *parts = name.split(".")
+    return top in sys.stdlib_module_names or top in _LAUNCHERS or any(map(_is_corridor, parts))
+
+
+def _is_corridor(part: str) -> bool:
+    """A part of a dotted name that leads from a class to everything else: ``os``, ``__globals__``."""
+    return part in _CORRIDORS or (part.startswith("__") and part.endswith("__"))
 
 
 def _is_gadget(name: str) -> bool:
     """A call into torch or numpy that loads, compiles or runs something."""
-    return name.partition(".")[0] in ("torch", "numpy") and not name.startswith(_ORDINARY_CALLS)
+    top, *parts = name.split(".")
+    if top == "torch" and any(part in sys.stdlib_module_names for part in parts):
+        return True
+    return top in ("torch", "numpy") and not name.startswith(_ORDINARY_CALLS)
 
 
 def is_foreign(name: str) -> bool:

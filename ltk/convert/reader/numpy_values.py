@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-from ltk.convert.reader.values import Call
+from ltk.convert.reader.values import Call, shown
 
 _SCALARS = {
     "f8": "<d", "f4": "<f", "f2": "<e", "i8": "<q", "i4": "<i", "i2": "<h", "i1": "<b", "u8": "<Q", "u4": "<I",
@@ -73,7 +73,7 @@ def _dtype_code(value: Any) -> str:
     if not isinstance(value, Call) or value.function != "numpy.dtype" or type(value.arguments) is not tuple:
         return ""
     big_endian = type(value.state) is tuple and len(value.state) > 1 and value.state[1] == ">"
-    return "" if big_endian or not value.arguments else str(value.arguments[0])
+    return "" if big_endian or not value.arguments else shown(value.arguments[0])
 
 
 def _dense_strides(shape: tuple[int, ...], fortran: bool) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, BinaryIO
 
 from ltk.convert.reader.assembly import Assembly
@@ -89,7 +89,7 @@ def plan_reading(container: Container, file_size: int, limits: Limits = LIMITS) 
         UnsafeError: a tensor larger than what is stored.
     """
     budget = min(container.total, limits.unpacked(file_size)) + MEBIBYTE
-    assembly = Assembly(container, budget, limits)
+    assembly = Assembly(container, budget, replace(limits, nodes=limits.tree(file_size)))
     tree = assembly.walk(container.tree)
     description = {
         "tree": tree,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ltk.convert.reader.values import Name
+from ltk.convert.reader.values import Name, shown
 from ltk.errors import DataError
 
 # torch storage class -> dtype; dtype -> bytes of one element
@@ -88,7 +88,7 @@ def storage_of(persistent_id: Any) -> Any:
     kind, key, _, count, *view = persistent_id[1:]
     module, _, class_name = kind.rpartition(".") if isinstance(kind, Name) else ("", "", "")
     if module not in _STORAGE_MODULES or class_name not in STORAGE_DTYPES:
-        raise DataError(f"a storage of unsupported type {str(kind)[:60]!r}")
+        raise DataError(f"a storage of unsupported type {shown(kind)[:60]!r}")
     if not _is_count(count) or not isinstance(key, str | int):
         raise DataError("damaged checkpoint: malformed storage")
     start, length = _view(view[0] if view else None, count)

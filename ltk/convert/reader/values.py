@@ -35,6 +35,11 @@ class Call:
     pairs: dict[Any, Any] = field(default_factory=dict)
 
 
+def shown(value: Any) -> str:
+    """Return a text as it is, and of anything else its type: lists that hold lists can take forever to write out."""
+    return value if isinstance(value, str) else f"<{type(value).__name__}>"
+
+
 def corrupt(what: str) -> DataError:
     """Return the error for a pickle that makes no sense."""
     return DataError(f"damaged checkpoint: {what}", "Download or copy it again.")

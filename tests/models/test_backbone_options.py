@@ -1,0 +1,20 @@
+"""What a backbone does not take is said before training."""
+
+from __future__ import annotations
+
+import pytest
+
+from ltk.errors import UsageError
+from ltk.models.backbones import create_backbone
+
+
+@pytest.mark.parametrize("name", ["cifar_resnet8", "resnet10t"])
+def test_unknown_options_are_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=r"does not take these options.*'foo'"):
+        create_backbone(name, foo=3)
+
+
+def test_sizes_that_the_patches_do_not_divide_are_refused() -> None:
+    assert create_backbone("test_vit", image_size=32).num_features == 64
+    with pytest.raises(UsageError, match="no images of 40 pixels"):
+        create_backbone("test_vit", image_size=40)
