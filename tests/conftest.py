@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,13 @@ def load_golden(name: str) -> list[dict[str, Any]]:
     """Return the cases of one file of recorded official numbers."""
     cases: list[dict[str, Any]] = _with_floats(json.loads((GOLDEN / f"{name}.json").read_text()))["cases"]
     return cases
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _interrupts() -> None:
+    """Answer to SIGINT: a shell starts what it runs in the background with the signal ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -102,11 +102,12 @@ def _with_image_size(name: str, options: dict[str, Any], image_size: int) -> dic
     """
     with torch.device("meta"):
         try:
-            net = timm.create_model(name, num_classes=0, img_size=image_size)
+            shape = {key: value for key, value in options.items() if key != "pretrained_cfg_overlay"}
+            net = timm.create_model(name, **{**shape, "img_size": image_size})
         except (TypeError, RuntimeError, AssertionError):
             return options
         try:
-            net(torch.zeros(1, 3, image_size, image_size))
+            net(torch.zeros(1, options["in_chans"], image_size, image_size))
         except (AssertionError, RuntimeError) as error:
             if isinstance(error, AssertionError) or "Kernel size" in str(error):
                 fault = f"backbone {name} takes no images of {image_size} pixels: {error}"
