@@ -1,4 +1,4 @@
-"""Write docs/results.md from run directories; with --digits and --jpegs, first train the runs that are missing.
+"""Write docs/results.md and README's tables from run directories; --digits and --jpegs first train what is missing.
 
     python benchmarks/results.py --digits --runs runs
     python benchmarks/results.py --jpegs cifar10-jpeg --runs runs
@@ -16,16 +16,19 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from ltk.evaluation.compare import Comparison, compare_entries
 from ltk.evaluation.pipeline import EvaluatedRun, Judge
 from ltk.evaluation.published import read_published
 from ltk.evaluation.tables import comparison_table
 
-TARGET = Path(__file__).parents[1] / "docs" / "results.md"
+ROOT = Path(__file__).parents[1]
+TARGET, README = ROOT / "docs" / "results.md", ROOT / "README.md"
+MARKS = "<!-- results: written by make results -->", "<!-- end of results -->"
 DIGITS = [
     "ce",
     "mixup",
@@ -43,6 +46,7 @@ DIGITS = [
     "ride-reslt",
     "glmc",
 ]
+SECOND_STAGES = [("ce", "crt"), ("ce", "lws"), ("ce", "tau-norm"), ("glmc", "maxnorm"), ("gcl", "gcl")]
 JPEGS = ["ce", "balanced-softmax", "ldam-drw", "gcl", "bagmar", "reslt", "paco", "glmc"]
 JPEG_OPTIONS = ["--dataset", "folder", "--imb", "100", "--epochs", "15", "--set", "model.width=16"]
 SEEDS = 3
@@ -60,11 +64,15 @@ comparable with the published figures beside them.
 
 
 def train_digits(runs: Path) -> None:
-    """Train what is missing: every recipe, three seeds, one thread."""
-    for recipe in DIGITS:
-        for seed in range(SEEDS):
-            out = runs / "digits-imb50" / f"{recipe}-seed{seed}"
-            train(out, ["train", recipe, "--dataset", "digits", "--seed", str(seed), "--device", "cpu"])
+    """Train what is missing: every recipe and some second stages, three seeds, one thread."""
+    folder = runs / "digits-imb50"
+    for seed in range(SEEDS):
+        for recipe in DIGITS:
+            options = ["--dataset", "digits", "--seed", str(seed), "--device", "cpu"]
+            train(folder / f"{recipe}-seed{seed}", ["train", recipe, *options])
+        for parent, recipe in SECOND_STAGES:
+            run = folder / f"{parent}-seed{seed}"
+            train(folder / f"{run.name}-{recipe}", ["finetune-classifier", str(run), "--method", recipe])
 
 
 def train_jpegs(runs: Path, root: Path) -> None:
@@ -104,22 +112,51 @@ def group_runs(runs: Iterable[Path]) -> Iterator[tuple[str, list[Path]]]:
 
 
 def seconds_of(run: Path) -> float:
-    """Return the training time of a run, evaluation apart."""
-    lines = (run / "times.jsonl").read_text(encoding="utf-8").splitlines()
+    """Return the training time of a run, evaluation apart; 0 where nothing is learnt."""
+    path = run / "times.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return float(sum(json.loads(line)["seconds"] for line in lines))
 
 
-def write_section(dataset: str, runs: list[Path]) -> str:
-    """Return the section of one data set."""
-    results = [Judge().evaluate(run) for run in runs]
-    groups = results[0].groups
-    names = {entry.name for entry in (result.entry() for result in results)}
-    baseline = BASELINE if any(BASELINE in name for name in names) else None
-    comparison = compare_entries([result.entry() for result in results], groups, baseline)
-    table = comparison_table(comparison, (), ("all", *groups.names))
-    parts = [f"## {dataset}", describe_data(results[0]), table.markdown(), *verdicts(comparison)]
-    parts += ["### Commands, budgets and machine", write_commands(runs), published(results[0])]
-    return "\n\n".join(part.strip() for part in parts if part.strip())
+@dataclass(frozen=True)
+class Section:
+    """The runs on one data set, evaluated and compared."""
+
+    dataset: str
+    runs: list[Path]
+    first: EvaluatedRun
+    comparison: Comparison
+
+    @classmethod
+    def create(cls, dataset: str, runs: list[Path]) -> Self:
+        """Evaluate the runs."""
+        results = [Judge().evaluate(run) for run in runs]
+        entries = [result.entry() for result in results]
+        baseline = BASELINE if any(BASELINE in entry.name for entry in entries) else None
+        return cls(dataset, runs, results[0], compare_entries(entries, results[0].groups, baseline))
+
+    def table(self) -> str:
+        """Return accuracy by recipe and group."""
+        return comparison_table(self.comparison, (), ("all", *self.first.groups.names)).markdown()
+
+    def write(self) -> str:
+        """Return the section of docs/results.md."""
+        parts = [f"## {self.dataset}", describe_data(self.first), self.table(), *verdicts(self.comparison)]
+        parts += ["### Commands, budgets and machine", write_commands(self.runs), published(self.first)]
+        return "\n\n".join(part.strip() for part in parts if part.strip())
+
+    def write_short(self) -> str:
+        """Return the table alone, with what it was measured on."""
+        return f"**{self.dataset}**: {describe_data(self.first)}\n\n{self.table().strip()}"
+
+
+def update_readme(sections: Iterable[Section]) -> None:
+    """Put the tables between the two marks in README.md."""
+    text = README.read_text(encoding="utf-8")
+    before, rest = text.split(MARKS[0])
+    _, after = rest.split(MARKS[1])
+    tables = "\n\n".join(section.write_short() for section in sections)
+    README.write_text(f"{before}{MARKS[0]}\n\n{tables}\n\n{MARKS[1]}{after}", encoding="utf-8")
 
 
 def describe_data(result: EvaluatedRun) -> str:
@@ -187,8 +224,11 @@ def main() -> None:
         train_digits(folders[0])
     if arguments.jpegs:
         train_jpegs(folders[0], arguments.jpegs)
-    sections = [write_section(dataset, runs) for dataset, runs in group_runs(find_runs(folders))]
-    arguments.out.write_text("\n\n".join([INTRODUCTION.strip(), *sections]) + "\n", encoding="utf-8")
+    sections = [Section.create(dataset, runs) for dataset, runs in group_runs(find_runs(folders))]
+    text = "\n\n".join([INTRODUCTION.strip(), *(section.write() for section in sections)])
+    arguments.out.write_text(text + "\n", encoding="utf-8")
+    if arguments.out == TARGET:
+        update_readme(sections)
     print(arguments.out)
 
 
