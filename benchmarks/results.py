@@ -183,7 +183,7 @@ def write_commands(runs: list[Path]) -> str:
     rows = ["| run | command | epochs | images seen | parameters | minutes |", "|---|---|---|---|---|---|"]
     for run in runs:
         card, environment = read_json(run / "card.json"), read_json(run / "environment.json")
-        command = re.sub(r"(--root|--out|--runs|--train-list|--test-list) \S*/", r"\1 ", environment.get("command", ""))
+        command = re.sub(r"(?<= )/\S*/", "", environment.get("command", ""))  # where things lay is nobody's business
         cells = (run.name, f"`{command}`", card["epochs"], f"{card['images_seen']:,}", f"{card['parameters']:,}")
         rows.append("| " + " | ".join(map(str, cells)) + f" | {seconds_of(run) / 60:.1f} |")
     environment = read_json(runs[0] / "environment.json")

@@ -17,6 +17,8 @@ from ltk.evaluation.outcomes import Outcome
 from ltk.evaluation.paired import Difference, class_weights, compare_seeds
 from ltk.evaluation.protocol import ProtocolDifference, protocol_differences, recipe_key
 from ltk.evaluation.summary import Summary, summarise_ranks
+from ltk.methods import METHODS
+from ltk.presets import STAGE_TWO
 
 BALANCED = "balanced"
 
@@ -155,18 +157,25 @@ def _describe_checkpoint(checkpoint: str, card: Mapping[str, Any]) -> str:
 def group_recipes(entries: Sequence[Entry]) -> tuple[Recipe, ...]:
     """Put runs that differ in their seed alone together.
 
-    They are named after their method, after the preset's recipe where a method has several, else after the first run.
+    They are named after their method or recipe; after the preset's recipe where that is not unique; else after a run.
     """
     found: dict[str, list[Entry]] = {}
     for entry in entries:
         found.setdefault(recipe_key(entry.card), []).append(entry)
     cards = [members[0].card for members in found.values()]
-    methods = [str(card.get("method")) for card in cards]
+    methods = [_name_of(card) for card in cards]
     recipes = [str(card.get("preset") or "").partition("/")[0] for card in cards]
     return tuple(
         Recipe(_first_unique((method, methods), (recipe, recipes), default=members[0].name), tuple(members))
         for method, recipe, members in zip(methods, recipes, found.values(), strict=True)
     )
+
+
+def _name_of(card: Mapping[str, Any]) -> str:
+    """The method, or the recipe that is a method with options: mixup, ldam-drw, ride-reslt."""
+    recipe = str(card.get("preset") or "").partition("/")[0]
+    is_own = bool(recipe) and recipe not in METHODS and not recipe.startswith(STAGE_TWO)
+    return recipe if is_own else str(card.get("method"))
 
 
 def _first_unique(*candidates: tuple[str, Sequence[str]], default: str) -> str:
