@@ -140,6 +140,12 @@ class OptimSettings(Settings):
         """The base learning rate at this batch size (Goyal et al. 2017, https://arxiv.org/abs/1706.02677)."""
         return self.lr if self.reference_batch is None else self.lr * self.batch_size / self.reference_batch
 
+    def describe_rate(self) -> str:
+        """Return the base learning rate, and how it follows from the batch size."""
+        if self.reference_batch is None:
+            return f"{self.lr:g}, whatever the batch (lr_rule none)"
+        return f"{self.scaled_lr:g} = {self.lr:g} x {self.batch_size} / {self.reference_batch} (lr_rule linear)"
+
 
 class RunSettings(Settings):
     """How and where the run executes; none of it is part of the method."""

@@ -38,8 +38,7 @@ class Resolved:
         optim = self.config.optim
         before = {key: old for key, old, _ in self.departures}.get("optim.batch_size", optim.batch_size)
         if optim.lr_rule == "linear":
-            rule = f"{optim.lr:g} x {optim.batch_size} / {optim.reference_batch} (lr_rule linear)"
-            return [f"learning rate {optim.scaled_lr:g} = {rule}"]
+            return [f"learning rate {optim.describe_rate()}"]
         if before == optim.batch_size:
             return []
         return [

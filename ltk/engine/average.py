@@ -28,15 +28,16 @@ class WeightAverage:
         averaged, current = self.tensors(), method.inference_state()
         names = [name for name, value in averaged.items() if value.is_floating_point()]
         self._averaged, self._current = [averaged[name] for name in names], [current[name] for name in names]
-        self._counts = [(value, current[name]) for name, value in averaged.items() if name not in names]
+        counters = averaged.keys() - set(names)
+        self._counters, self._counts = [averaged[name] for name in counters], [current[name] for name in counters]
         self._move = get_ema_multi_avg_fn(decay)
 
     @torch.no_grad()
     def update(self) -> None:
         """Move towards the current weights; what only counts is copied."""
         self._move(self._averaged, self._current, None)
-        for value, current in self._counts:
-            value.copy_(current)
+        if self._counts:
+            torch._foreach_copy_(self._counters, self._counts)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the averaged tensors by name."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ltk.config import OptimSettings, RunConfig
+from ltk.config import RunConfig
 from ltk.data.banks import fits_in_memory
 from ltk.data.base import IntArray, Split, count_of
 from ltk.data.catalogue import FACTS, Facts, train_counts
@@ -71,19 +71,12 @@ def estimate(config: RunConfig, devices: int = 1, seconds: float = SECONDS) -> d
         "classes": len(subject.counts_K),
         "largest / smallest class": f"{subject.counts_K.max()} / {subject.counts_K.min()}",
         "parameters": f"{count_parameters(method) / 1e6:.2f} M",
-        "learning rate": describe_rate(optim),
+        "learning rate": optim.describe_rate(),
         "steps": f"{optim.epochs} epochs x {steps} = {optim.epochs * steps:,}",
         "views per step": f"{views} x {optim.batch_size}" + (f", over {devices} devices" if devices > 1 else ""),
         "images in memory": _format_bytes(images * image.channels * image.stored**2),
     }
     return figures | _measure(subject, method, optim.batch_size // devices, steps, seconds)
-
-
-def describe_rate(optim: OptimSettings) -> str:
-    """Return the base learning rate of a run, and how it follows from the batch size."""
-    if optim.lr_rule == "none":
-        return f"{optim.lr:g}, whatever the batch (rule: none)"
-    return f"{optim.scaled_lr:g} = {optim.lr:g} x {optim.batch_size} / {optim.reference_batch} (rule: linear)"
 
 
 def _describe(config: RunConfig) -> _Subject:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from ltk import distributed
+from ltk.config import RunSettings
 from ltk.engine.build import Built
 from ltk.engine.capture import explain_no_capture
 from ltk.engine.compiled import CompiledForward
@@ -36,7 +38,7 @@ def create_runner(
     eager = EagerRunner(built.loader, step, meters, root, epochs=epochs, finite_only=finite_only)
     if run.engine == "compile":
         _compile(built, step, reporter.warn)
-    runner = _capture(built, eager, reporter.warn)
+    runner = choose_runner(run, eager, reporter.warn)
     return ProfiledRunner(eager, runner, folder, reporter.note) if run.profile and distributed.is_leader() else runner
 
 
@@ -47,11 +49,18 @@ def _compile(built: Built, step: TrainStep, warn: Callable[[str], None]) -> None
     step.forward = CompiledForward(built.method, warn)
 
 
-def _capture(built: Built, eager: EagerRunner, warn: Callable[[str], None]) -> Runner:
-    run = built.plan.config.run
-    if run.engine != "graph" and not (run.engine == "compile" and built.device.type == "cuda"):
+def choose_runner(run: RunSettings, eager: EagerRunner, warn: Callable[[str], None]) -> Runner:
+    """Return the runner that captures steps where the engine does so and it can be had, else the eager one.
+
+    Args:
+        run: engine and precision.
+        eager: carries out what is not replayed.
+        warn: told why steps cannot be captured.
+    """
+    device, bank = torch.device(run.device), eager.loader.bank
+    if run.engine != "graph" and not (run.engine == "compile" and device.type == "cuda"):
         return eager
-    reason = explain_no_capture(built.device, run.precision, built.loader.bank)
+    reason = explain_no_capture(device, run.precision, bank)
     if reason:
         warn(f"engine {run.engine}: steps run kernel by kernel: {reason}")
         return eager

@@ -24,11 +24,11 @@ from ltk.data.base import IntArray, Split
 from ltk.data.image import ImageSpec
 from ltk.data.loaders import Loader
 from ltk.engine.build import create_streams
-from ltk.engine.capture import explain_no_capture
 from ltk.engine.device import create_autocast
+from ltk.engine.engines import choose_runner
 from ltk.engine.meters import Meters
 from ltk.engine.optim import create_optimizer
-from ltk.engine.runner import EagerRunner, GraphRunner, Runner
+from ltk.engine.runner import EagerRunner
 from ltk.engine.step import TrainStep
 from ltk.errors import UsageError
 from ltk.methods.base import Method
@@ -94,10 +94,7 @@ class _Stage:
         loader = Loader(self._bank, self._streams, batch_size, drop_last=True, seed=0)
         root = draws.make_key(0, self.device)
         eager = EagerRunner(loader, self._step, Meters(), root, epochs=self._config.optim.epochs)
-        runner: Runner = eager
-        run = self._config.run
-        if run.engine == "graph" and not explain_no_capture(self.device, run.precision, self._bank):
-            runner = GraphRunner(eager, lambda text: None)
+        runner = choose_runner(self._config.run, eager, lambda text: None)
         for epoch in itertools.count():
             yield from runner.epoch(epoch, 0, epoch * loader.steps)
 
@@ -198,6 +195,7 @@ def _estimate_memory(stage: _Stage, method: Method, config: RunConfig, sizes: li
             break
     (small, least), *more = kept.items()
     slope = (more[0][1] - least) / (more[0][0] - small) if more else least / small
+    state *= 2 if config.optim.ema else 1  # the averaged network is a copy
     return int(state + (1 + slots) * learnt + least + slope * (share - small))
 
 

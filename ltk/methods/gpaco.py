@@ -33,7 +33,7 @@ from ltk.methods.contrastive import add_log_prior, class_prior, paco_loss, super
 from ltk.models.backbones import Backbone
 from ltk.models.freezing import freeze_early_convolutions
 from ltk.models.heads import create_mlp, initialise_kaiming
-from ltk.models.queue import KeyQueue, QueueInit, check_queue_size
+from ltk.models.queue import KeyQueue, QueueInit
 from ltk.settings import Settings
 from ltk.types import Batch, Progress, StepOutput
 
@@ -142,8 +142,8 @@ class GPaCo(Method):
         self.beta, self.gamma, self.smoothing = beta, gamma, smoothing
 
     def check_batch_size(self, batch_size: int) -> None:
-        """Check that whole batches fill the queue; see ``check_queue_size``."""
-        check_queue_size(len(self.queue.labels_Q), batch_size)
+        """Check that whole batches fill the queue; see ``KeyQueue.check_batch_size``."""
+        self.queue.check_batch_size(batch_size)
 
     def forward(self, batches: Mapping[str, Batch], progress: Progress) -> StepOutput:
         """Contrast both views with each other and the queue, then put the second view into the queue."""

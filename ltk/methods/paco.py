@@ -38,7 +38,7 @@ from ltk.models.backbones import Backbone
 from ltk.models.freezing import freeze_early_convolutions
 from ltk.models.heads import create_mlp, initialise_kaiming
 from ltk.models.momentum import create_momentum_copy, update_momentum_copy
-from ltk.models.queue import KeyQueue, QueueInit, check_queue_size
+from ltk.models.queue import KeyQueue, QueueInit
 from ltk.settings import Settings
 from ltk.types import Batch, Progress, StepOutput
 
@@ -122,8 +122,8 @@ class PaCo(Method):
         self.momentum, self.virtual_gpus = momentum, virtual_gpus
 
     def check_batch_size(self, batch_size: int) -> None:
-        """Check that whole batches fill the queue; see ``check_queue_size``."""
-        check_queue_size(len(self.queue.labels_Q), batch_size)
+        """Check that whole batches fill the queue; see ``KeyQueue.check_batch_size``."""
+        self.queue.check_batch_size(batch_size)
 
     def forward(self, batches: Mapping[str, Batch], progress: Progress) -> StepOutput:
         """Move the key encoder, contrast queries with keys and queue, then put the keys into the queue."""

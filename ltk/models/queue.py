@@ -28,26 +28,6 @@ def initial_keys(noise_QE: Tensor, init: QueueInit) -> Tensor:
     return F.normalize(noise_QE, dim=0 if init == "official" else 1)
 
 
-def check_queue_size(queue_size: int, batch_size: int) -> None:
-    """Check that whole batches fill the queue, so that every key stays equally long.
-
-    A last, smaller batch of an epoch goes around the end of the ring.
-
-    Raises:
-        UsageError: they do not; the nearest sizes that do are named.
-    """
-    if queue_size % batch_size == 0:
-        return
-    below = queue_size // batch_size * batch_size
-    queues = [str(size) for size in (below, below + batch_size) if size]
-    divisors = [size for size in range(2, queue_size + 1) if queue_size % size == 0]
-    batches = [str(size) for size in sorted(divisors, key=lambda size: abs(size - batch_size))[:2]]
-    raise UsageError(
-        f"a queue of {queue_size} keys cannot be filled with whole batches of {batch_size}",
-        f"Use --set method.queue_size={' or '.join(queues)}, or --batch-size {' or '.join(batches)}.",
-    )
-
-
 class KeyQueue(nn.Module):
     """The newest Q keys; the oldest are overwritten.
 
@@ -73,6 +53,26 @@ class KeyQueue(nn.Module):
         self.register_buffer("keys_QE", initial_keys(torch.randn(size, width), init))
         self.register_buffer("labels_Q", labels_Q)
         self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
+
+    def check_batch_size(self, batch_size: int) -> None:
+        """Check that whole batches fill the queue, so that every key stays equally long.
+
+        A last, smaller batch of an epoch goes around the end of the ring.
+
+        Raises:
+            UsageError: they do not; the nearest sizes that do are named.
+        """
+        size = len(self.labels_Q)
+        below = size // batch_size * batch_size
+        if below == size:
+            return
+        divisors = [each for each in range(2, size + 1) if size % each == 0]
+        queues = " or ".join(str(each) for each in (below, below + batch_size) if each)
+        batches = " or ".join(map(str, sorted(divisors, key=lambda each: abs(each - batch_size))[:2]))
+        raise UsageError(
+            f"a queue of {size} keys cannot be filled with whole batches of {batch_size}",
+            f"Use --set method.queue_size={queues}, or --batch-size {batches}.",
+        )
 
     @torch.no_grad()
     def enqueue(self, keys_BE: Tensor, labels_B: Tensor) -> None:

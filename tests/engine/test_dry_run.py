@@ -15,7 +15,7 @@ from benchmarks._sides import SIZE, LtkSide, Task
 from ltk.cli import app
 from ltk.data.image import ImageSpec
 from ltk.engine.build import build_method, resolve_machine
-from ltk.engine.dry_run import describe_rate, estimate
+from ltk.engine.dry_run import estimate
 from ltk.engine.rehearsal import STEPS, Rehearsal, rehearse
 from ltk.errors import DataError, UsageError
 from ltk.resolve import Resolved, resolve_config
@@ -94,7 +94,7 @@ def test_the_learning_rate_is_said() -> None:
     assert "--lr-rule linear: 0.2" in larger.describe_rate()[0]
     assert larger.config.optim.scaled_lr == plain.config.optim.scaled_lr
     assert linear.describe_rate() == ["learning rate 0.2 = 0.1 x 128 / 64 (lr_rule linear)"]
-    assert describe_rate(linear.config.optim) == "0.2 = 0.1 x 128 / 64 (rule: linear)"
+    assert linear.config.optim.describe_rate() == "0.2 = 0.1 x 128 / 64 (lr_rule linear)"
     own = resolve_config("ce", dataset="digits", options=SMALL, overrides=["optim.lr_rule=linear", "optim.lr=0.05"])
     assert own.config.optim.reference_batch == 64
 

@@ -6,18 +6,19 @@ import pytest
 
 from ltk.engine.build import build, plan_data
 from ltk.errors import UsageError
-from ltk.models.queue import check_queue_size
+from ltk.models.queue import KeyQueue
 from ltk.resolve import resolve_config
 
 
 def test_whole_batches_must_fill_the_queue() -> None:
-    check_queue_size(256, 64)
+    queue = KeyQueue(256, 2, 3)
+    queue.check_batch_size(64)
     with pytest.raises(UsageError, match="256 keys cannot be filled with whole batches of 60") as caught:
-        check_queue_size(256, 60)
+        queue.check_batch_size(60)
     assert "method.queue_size=240 or 300" in caught.value.hint
     assert "--batch-size 64 or 32" in caught.value.hint
     with pytest.raises(UsageError) as caught:
-        check_queue_size(8, 10)
+        KeyQueue(8, 2, 3).check_batch_size(10)
     assert "method.queue_size=10," in caught.value.hint
 
 
