@@ -191,7 +191,7 @@ def _report(result: FitResult, quiet: bool, as_json: bool) -> None:
     elif as_json:
         _console.print_json({"run": str(result.folder), **describe_comparison(comparison)})
     else:
-        print_comparison(comparison, (), ("all", *comparison.groups), Look.create("table"))
+        print_comparison(comparison, (), ("all", *comparison.groups.names), Look.create("table"))
     if not (quiet or as_json):
         _console.note(f"saved {result.folder}")
         _console.note(f"next  ltk eval {result.folder} --per-class    ltk export {result.folder}")

@@ -2,76 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import mean, stdev
-from typing import Any
 
 import numpy as np
 
 from ltk.errors import DataError, unknown_name
 from ltk.evaluation.groups import Groups
-from ltk.evaluation.logits import SavedLogits
-from ltk.evaluation.metrics import BoolArray, IntArray
-from ltk.evaluation.outcomes import Outcome
+from ltk.evaluation.metrics import IntArray
 from ltk.evaluation.paired import Difference, class_weights, compare_seeds
-from ltk.evaluation.protocol import ProtocolDifference, protocol_differences, recipe_key
-from ltk.evaluation.summary import Summary, summarise_ranks
-from ltk.methods import METHODS
-from ltk.presets import STAGE_TWO
+from ltk.evaluation.protocol import ProtocolDifference, protocol_differences
+from ltk.evaluation.recipes import Entry, Recipe, group_recipes
 
 BALANCED = "balanced"
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One evaluated model; the logits themselves are not kept.
-
-    Attributes:
-        name: of the run.
-        card: its protocol card, with "checkpoint" and "adjustment" added.
-        correct_N: whether each test image is classified correctly.
-        target_N: classes of the test images.
-        fingerprint: of the test images.
-        summary: accuracy by group.
-    """
-
-    name: str
-    card: Mapping[str, Any]
-    correct_N: BoolArray
-    target_N: IntArray
-    fingerprint: str
-    summary: Summary
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """Runs that differ in nothing but their seed.
-
-    Attributes:
-        name: shown in tables.
-        entries: one per seed.
-    """
-
-    name: str
-    entries: tuple[Entry, ...]
-
-    @property
-    def card(self) -> Mapping[str, Any]:
-        """The rules all its runs share."""
-        return self.entries[0].card
-
-    def accuracy(self, group: str, balanced: bool = False) -> tuple[float, float | None] | None:
-        """Return mean and standard deviation over seeds of a group's accuracy; None for an empty group.
-
-        Args:
-            group: "all" or the name of a group.
-            balanced: take the mean over classes instead of images.
-        """
-        rows = [entry.summary[group] for entry in self.entries]
-        values = [row.balanced if balanced else row.top1 for row in rows]
-        known = [value for value in values if value is not None]
-        return (mean(known), stdev(known) if len(known) > 1 else None) if known else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +55,9 @@ class Comparison:
         recipes: in the order given.
         differences: rules that are not the same for all.
         verdicts: each recipe but the baseline, for all images, for balanced accuracy where that is something else,
-            and for the rarest group.
+            and for the rarest group, unless that is all there is.
         baseline: name of the baseline recipe.
-        groups: names of the groups.
+        groups: groups of the classes.
         notes: what a reader should keep in mind.
     """
 
@@ -122,65 +65,8 @@ class Comparison:
     differences: tuple[ProtocolDifference, ...]
     verdicts: tuple[Verdict, ...]
     baseline: str
-    groups: tuple[str, ...]
+    groups: Groups
     notes: tuple[str, ...]
-
-
-def create_entry(
-    name: str, card: Mapping[str, Any], saved: SavedLogits, outcome: Outcome, groups: Groups, adjustment: str = "none"
-) -> Entry:
-    """Reduce one evaluated model to what a comparison needs.
-
-    Args:
-        name: of the run.
-        card: its protocol card.
-        saved: labels and counts.
-        outcome: its answers.
-        groups: groups of the classes.
-        adjustment: what was done to the logits, in words.
-    """
-    order = np.argsort(saved.index_N, kind="stable")
-    return Entry(
-        name=name,
-        card={**card, "checkpoint": _describe_checkpoint(saved.checkpoint, card), "adjustment": adjustment},
-        correct_N=outcome.is_correct[order],
-        target_N=saved.target_N[order],
-        fingerprint=saved.fingerprint,
-        summary=summarise_ranks(outcome.rank_N, saved, groups),
-    )
-
-
-def _describe_checkpoint(checkpoint: str, card: Mapping[str, Any]) -> str:
-    return str(card.get("best_checkpoint", checkpoint)) if checkpoint == "best" else checkpoint
-
-
-def group_recipes(entries: Sequence[Entry]) -> tuple[Recipe, ...]:
-    """Put runs that differ in their seed alone together.
-
-    They are named after their method or recipe; after the preset's recipe where that is not unique; else after a run.
-    """
-    found: dict[str, list[Entry]] = {}
-    for entry in entries:
-        found.setdefault(recipe_key(entry.card), []).append(entry)
-    cards = [members[0].card for members in found.values()]
-    methods = [_name_of(card) for card in cards]
-    recipes = [str(card.get("preset") or "").partition("/")[0] for card in cards]
-    return tuple(
-        Recipe(_first_unique((method, methods), (recipe, recipes), default=members[0].name), tuple(members))
-        for method, recipe, members in zip(methods, recipes, found.values(), strict=True)
-    )
-
-
-def _name_of(card: Mapping[str, Any]) -> str:
-    """The method, or the recipe that is a method with options: mixup, ldam-drw, ride-reslt."""
-    recipe = str(card.get("preset") or "").partition("/")[0]
-    is_own = bool(recipe) and recipe not in METHODS and not recipe.startswith(STAGE_TWO)
-    return recipe if is_own else str(card.get("method"))
-
-
-def _first_unique(*candidates: tuple[str, Sequence[str]], default: str) -> str:
-    """The first name that stands once among its kind."""
-    return next((name for name, kind in candidates if name and kind.count(name) == 1), default)
 
 
 def compare_entries(
@@ -201,16 +87,15 @@ def compare_entries(
     _require_same_images(entries)
     recipes = group_recipes(entries)
     base = _find_baseline(recipes, baseline)
-    judged = ("all", *((BALANCED,) if _is_uneven(entries[0].target_N) else ()), groups.rarest)
     verdicts = tuple(
         Verdict(recipe.name, base.name, group, _difference(recipe, base, groups, group))
         for recipe in recipes
         if recipe is not base
-        for group in judged
+        for group in _judged(entries[0].target_N, groups)
     )
     differences = [] if same_run else protocol_differences({recipe.name: recipe.card for recipe in recipes})
     notes = (*(() if same_run else _seed_notes(recipes)), *_notes(recipes))
-    return Comparison(recipes, tuple(differences), verdicts, base.name, groups.names, notes)
+    return Comparison(recipes, tuple(differences), verdicts, base.name, groups, notes)
 
 
 def _require_same_images(entries: Sequence[Entry]) -> None:
@@ -235,10 +120,12 @@ def _find_baseline(recipes: Sequence[Recipe], wanted: str | None) -> Recipe:
     raise unknown_name("baseline", wanted, [recipe.name for recipe in recipes])
 
 
-def _is_uneven(target_N: IntArray) -> bool:
-    """Whether some classes have more test images than others."""
+def _judged(target_N: IntArray, groups: Groups) -> list[str]:
+    """What a verdict is given on; balanced accuracy is another thing where classes differ in their test images."""
     _, count_K = np.unique(target_N, return_counts=True)
-    return len(set(count_K.tolist())) > 1
+    is_uneven = len(set(count_K.tolist())) > 1
+    has_others = not groups.mask(groups.rarest).all()
+    return ["all", *([BALANCED] if is_uneven else []), *([groups.rarest] if has_others else [])]
 
 
 def _difference(recipe: Recipe, base: Recipe, groups: Groups, group: str) -> Difference | None:

@@ -33,8 +33,8 @@ class Groups:
 
     @property
     def rarest(self) -> str:
-        """The group with the fewest training images per class."""
-        return self.names[-1]
+        """Of the groups that have classes, the one with the fewest training images per class."""
+        return self.names[self.group_K.max()]
 
     def mask(self, name: str) -> BoolArray:
         """Return which classes belong to a group; "all" is every class."""

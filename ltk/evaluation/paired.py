@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binom, norm, t
 
-from ltk.evaluation.metrics import BoolArray, FloatArray, IntArray
+from ltk.evaluation.metrics import BoolArray, FloatArray, IntArray, wilson_interval
 
 LEVEL = 0.05
 
@@ -97,16 +97,30 @@ def compare_seeds(
     if images < 2:
         return None
     difference_N = first.mean(axis=0) - second.mean(axis=0)
-    parts = [(difference_N.var(ddof=1) / images, images - 1)]
-    parts += [(_seed_variance(side), len(side) - 1) for side in (first, second) if len(side) > 1]
-    variance = sum(part for part, _ in parts)
+    error, freedom = _standard_error(difference_N, first, second)
     value = float(difference_N.mean())
-    if variance == 0:
-        return Difference(value, (value, value), float(value == 0), images, "paired t over seeds and images")
-    freedom = variance**2 / sum(part**2 / df for part, df in parts)
-    half = float(t.ppf(1 - LEVEL / 2, freedom) * np.sqrt(variance))
-    p_value = float(2 * t.sf(abs(value) / np.sqrt(variance), freedom))
+    half = error * float(t.ppf(1 - LEVEL / 2, freedom))
+    p_value = float(2 * t.sf(abs(value) / error, freedom)) if error else float(value == 0)
     return Difference(value, (value - half, value + half), p_value, images, "paired t over seeds and images")
+
+
+def accuracy_interval(correct_SN: Sequence[BoolArray]) -> tuple[float, float] | None:
+    """Return the 95% interval of the accuracy of one recipe, trained from one or several seeds; None without images.
+
+    With one seed it is Wilson's, of the images alone; else that of the mean over seeds, whose variance is that of the
+    images plus that of the seeds, as in ``compare_seeds``.
+
+    Args:
+        correct_SN: whether the recipe is right, one array per seed.
+    """
+    correct = np.asarray(correct_SN, np.float64)
+    seeds, images = correct.shape
+    if seeds == 1 or images < 2:
+        return wilson_interval(float(correct.sum()) / seeds, images)
+    mean_N = correct.mean(axis=0)
+    error, freedom = _standard_error(mean_N, correct)
+    value, half = float(mean_N.mean()), error * float(t.ppf(1 - LEVEL / 2, freedom))
+    return max(0.0, value - half), min(1.0, value + half)
 
 
 def class_weights(target_N: IntArray) -> FloatArray:
@@ -114,6 +128,15 @@ def class_weights(target_N: IntArray) -> FloatArray:
     _, class_N, count_K = np.unique(target_N, return_inverse=True, return_counts=True)
     weight_N: FloatArray = len(target_N) / (len(count_K) * count_K[class_N])
     return weight_N
+
+
+def _standard_error(value_N: FloatArray, *sides_SN: FloatArray) -> tuple[float, float]:
+    """Return the standard error of a mean over images, made of sides with seeds, and its degrees of freedom."""
+    parts = [(float(value_N.var(ddof=1)) / len(value_N), len(value_N) - 1)]
+    parts += [(_seed_variance(side_SN), len(side_SN) - 1) for side_SN in sides_SN if len(side_SN) > 1]
+    variance = sum(part for part, _ in parts)
+    freedom = variance**2 / sum(part**2 / df for part, df in parts) if variance else 1.0
+    return variance**0.5, freedom
 
 
 def _seed_variance(correct_SN: FloatArray) -> float:

@@ -7,9 +7,11 @@ from dataclasses import asdict
 from typing import Any
 
 from ltk.evaluation.assessment import Assessment
-from ltk.evaluation.compare import Comparison, Recipe, Verdict
+from ltk.evaluation.compare import Comparison, Verdict
+from ltk.evaluation.groups import Groups
 from ltk.evaluation.pipeline import EvaluatedRun
 from ltk.evaluation.published import PublishedFigure
+from ltk.evaluation.recipes import Recipe
 from ltk.evaluation.shift import ShiftRow
 
 
@@ -54,27 +56,28 @@ def describe_run(
 
 def describe_comparison(comparison: Comparison, published: Sequence[PublishedFigure] = ()) -> dict[str, Any]:
     """Return a comparison: differing rules, accuracies, verdicts, published figures."""
-    groups = ("all", *comparison.groups)
     return {
         "schema": "ltk.compare/1",
         "baseline": comparison.baseline,
         "differences": {row.key: dict(row.values) for row in comparison.differences},
-        "recipes": [_describe_recipe(recipe, groups) for recipe in comparison.recipes],
+        "recipes": [_describe_recipe(recipe, comparison.groups) for recipe in comparison.recipes],
         "verdicts": [_describe_verdict(verdict) for verdict in comparison.verdicts],
         "published": [asdict(figure) for figure in published],
         "notes": list(comparison.notes),
     }
 
 
-def _describe_recipe(recipe: Recipe, groups: Sequence[str]) -> dict[str, Any]:
+def _describe_recipe(recipe: Recipe, groups: Groups) -> dict[str, Any]:
     def spread(value: tuple[float, float | None] | None) -> dict[str, float | None] | None:
         return None if value is None else {"mean": value[0], "sd": value[1]}
 
+    names = ("all", *groups.names)
     return {
         "name": recipe.name,
         "runs": [entry.name for entry in recipe.entries],
         "seeds": len(recipe.entries),
-        "top1": {group: spread(recipe.accuracy(group)) for group in groups},
+        "top1": {name: spread(recipe.accuracy(name)) for name in names},
+        "intervals": {name: recipe.interval(groups.mask(name)) for name in names},
         "balanced": spread(recipe.accuracy("all", balanced=True)),
         "card": dict(recipe.card),
     }

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from ltk.evaluation.assessment import Assessment, create_assessment
 from ltk.evaluation.choose import AdjustmentRequest, SplitLoader, choose_adjustment
-from ltk.evaluation.compare import Entry, create_entry
 from ltk.evaluation.groups import Groups, create_groups
 from ltk.evaluation.logits import SavedLogits, load_current_logits
 from ltk.evaluation.outcomes import Outcome, assess
 from ltk.evaluation.posthoc import Adjustment
+from ltk.evaluation.recipes import Entry, create_entry
 from ltk.evaluation.runs import RunInfo, read_run
 from ltk.evaluation.tune import TuningCurve
 

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ltk.evaluation.assessment import ClassRow
-from ltk.evaluation.compare import Comparison, Recipe
+from ltk.evaluation.compare import Comparison
 from ltk.evaluation.protocol import short_parameters
 from ltk.evaluation.published import PublishedFigure
+from ltk.evaluation.recipes import Recipe
 from ltk.evaluation.shift import ShiftRow
 from ltk.evaluation.summary import Summary
 
@@ -111,13 +112,30 @@ def comparison_table(
         published: figures to put below.
         shown: which groups; all by default.
     """
-    groups = [group for group in ("all", *comparison.groups) if not shown or group in shown]
+    groups = _columns(comparison, shown)
     columns = ("recipe", *groups, "balanced", "seeds", "network", "width", "params")
     rows = [_recipe_row(recipe, groups) for recipe in comparison.recipes]
     for figure in published:
         name = f"{figure.name} [{figure.confidence}, {figure.source}]"
         rows.append((name, *_published_cells(figure, groups), EMPTY, EMPTY, figure.network, EMPTY, EMPTY))
     return Table(columns, tuple(rows), "comparison on the same test images")
+
+
+def interval_table(comparison: Comparison, shown: Sequence[str] = ()) -> Table:
+    """Return the 95% interval of every accuracy of the recipes: a row per recipe, a column per group.
+
+    Args:
+        comparison: recipes on the same images.
+        shown: which groups; all by default.
+    """
+    groups = _columns(comparison, shown)
+    masks = [comparison.groups.mask(group) for group in groups]
+    rows = [(recipe.name, *(span(recipe.interval(mask_K)) for mask_K in masks)) for recipe in comparison.recipes]
+    return Table(("recipe", *groups), tuple(rows), "95% intervals")
+
+
+def _columns(comparison: Comparison, shown: Sequence[str]) -> list[str]:
+    return [group for group in ("all", *comparison.groups.names) if not shown or group in shown]
 
 
 def _published_cells(figure: PublishedFigure, groups: Sequence[str]) -> list[str]:

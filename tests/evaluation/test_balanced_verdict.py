@@ -11,11 +11,12 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import ttest_1samp
 
-from ltk.evaluation.compare import Entry, compare_entries, create_entry
+from ltk.evaluation.compare import compare_entries
 from ltk.evaluation.groups import create_groups
 from ltk.evaluation.logits import SavedLogits
 from ltk.evaluation.outcomes import assess
 from ltk.evaluation.paired import class_weights, compare_seeds
+from ltk.evaluation.recipes import Entry, create_entry
 
 CreateSaved = Callable[..., SavedLogits]
 COUNTS = (40, 20, 10, 5)  # test images of each class

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from ltk.errors import DataError, UsageError
-from ltk.evaluation.compare import Entry, compare_entries, create_entry
+from ltk.evaluation.compare import compare_entries
 from ltk.evaluation.groups import Groups, create_groups
 from ltk.evaluation.logits import SavedLogits
 from ltk.evaluation.outcomes import assess
 from ltk.evaluation.protocol import protocol_differences
+from ltk.evaluation.recipes import Entry, create_entry
 
 CreateSaved = Callable[..., SavedLogits]
 CARD: dict[str, Any] = {"method": "ce", "width": 16, "epochs": 60, "views": ["shift"], "seed": 0, "transductive": False}
@@ -61,12 +62,27 @@ def test_verdicts(entries: list[Entry], saved: SavedLogits) -> None:
     assert same.notes == ("one seed (ce, twin): the chance of another training run is not in the intervals",)
 
 
-def test_a_group_without_test_images_has_no_verdict(create_saved: CreateSaved) -> None:
-    saved = create_saved(counts=(200, 150, 120))
-    comparison = compare_entries([enter("a", saved), enter("b", saved, method="x")], _groups(saved))
-    assert comparison.verdicts[1].difference is None
-    assert str(comparison.verdicts[1]) == "x against ce on few: no test images"
-    assert comparison.recipes[0].accuracy("few") is None
+def test_the_rarest_group_that_has_classes_is_judged(create_saved: CreateSaved) -> None:
+    for counts, judged in (((200, 50), ["all", "medium"]), ((200, 150), ["all"])):
+        saved = create_saved(counts=counts)
+        comparison = compare_entries([enter("a", saved), enter("b", saved, method="x")], _groups(saved))
+        assert [verdict.group for verdict in comparison.verdicts] == judged
+        assert comparison.recipes[0].accuracy("few") is None
+        assert comparison.recipes[0].interval(comparison.groups.mask("few")) is None
+
+
+def test_a_group_without_test_images_has_no_verdict(saved: SavedLogits) -> None:
+    tested_N = saved.target_N < 3
+    part = replace(
+        saved,
+        logits_NK=saved.logits_NK[tested_N],
+        target_N=saved.target_N[tested_N],
+        index_N=saved.index_N[tested_N],
+    )
+    comparison = compare_entries([enter("a", part), enter("b", part, method="x")], _groups(part))
+    rare = comparison.verdicts[-1]
+    assert (rare.group, rare.difference) == ("few", None)
+    assert str(rare) == "x against ce on few: no test images"
 
 
 def test_only_the_same_images_are_compared(saved: SavedLogits) -> None:

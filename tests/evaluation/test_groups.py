@@ -22,6 +22,10 @@ def test_limits(rule: tuple[int, int] | str) -> None:
     assert groups.mask("all").all()
 
 
+def test_the_rarest_group_has_classes() -> None:
+    assert create_groups([500, 101, 100], (100, 20)).rarest == "medium"
+
+
 def test_tertile() -> None:
     groups = create_groups([5, 1, 9, 7, 2, 3], "tertile")
     assert groups.group_K.tolist() == [1, 2, 0, 0, 2, 1]

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import binomtest, ttest_ind
 
-from ltk.evaluation.paired import compare_pair, compare_seeds, mcnemar_mid_p
+from ltk.evaluation.metrics import wilson_interval
+from ltk.evaluation.paired import accuracy_interval, compare_pair, compare_seeds, mcnemar_mid_p
 
 Correct = NDArray[np.bool_]
 
@@ -105,3 +106,29 @@ def test_seeds_that_never_differ() -> None:
     difference = compare_seeds([first, first], [first, first])
     assert difference is not None
     assert (difference.value, difference.p_value) == (0.0, 1.0)
+
+
+def test_one_seed_has_the_interval_of_its_images() -> None:
+    first, _ = answers(60, 25, 5, 10)
+    assert accuracy_interval([first]) == wilson_interval(85, 100)
+    assert accuracy_interval([first[:0]]) is None
+
+
+def test_seeds_and_images_widen_the_interval_of_an_accuracy() -> None:
+    chance = np.random.default_rng(0)
+    alike = [chance.random(2000) < 0.6 for _ in range(3)]
+    apart = [chance.random(2000) < share for share in (0.5, 0.6, 0.7)]
+    (low, high), (wide_low, wide_high) = accuracy_interval(alike) or (0, 0), accuracy_interval(apart) or (0, 0)
+    assert low < 0.6 < high
+    assert high - low < 0.1 < 0.3 < wide_high - wide_low
+
+
+def test_the_interval_of_an_accuracy_holds_the_truth_as_often_as_it_says() -> None:
+    """Recipes whose seeds and images both vary: 200 studies of 4 seeds and 100 images."""
+    chance, held = np.random.default_rng(1), 0
+    for _ in range(200):
+        ease_N, skill_S1 = chance.normal(0, 0.1, 100), chance.normal(0, 0.05, (4, 1))
+        interval = accuracy_interval(list(chance.random((4, 100)) < 0.6 + ease_N + skill_S1))
+        assert interval is not None
+        held += interval[0] < 0.6 < interval[1]
+    assert held >= 190

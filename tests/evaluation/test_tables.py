@@ -10,11 +10,12 @@ import pytest
 from ltk import presets
 from ltk.errors import DataError
 from ltk.evaluation import tables
-from ltk.evaluation.compare import compare_entries, create_entry
+from ltk.evaluation.compare import compare_entries
 from ltk.evaluation.groups import create_groups
 from ltk.evaluation.logits import SavedLogits
 from ltk.evaluation.outcomes import assess
 from ltk.evaluation.published import PublishedFigure, read_published
+from ltk.evaluation.recipes import create_entry
 from ltk.evaluation.summary import summarise
 
 CARD: dict[str, Any] = {"method": "ce", "backbone": "cifar_resnet32", "width": 16, "parameters": 463_504, "seed": 0}

@@ -1,0 +1,137 @@
+"""Evaluated models as a comparison needs them: an entry per run, and the recipes they are seeds of."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+
+from ltk.evaluation.groups import Groups
+from ltk.evaluation.logits import SavedLogits
+from ltk.evaluation.metrics import BoolArray, IntArray
+from ltk.evaluation.outcomes import Outcome
+from ltk.evaluation.paired import accuracy_interval
+from ltk.evaluation.protocol import recipe_key
+from ltk.evaluation.summary import Summary, summarise_ranks
+from ltk.methods import METHODS
+from ltk.presets import STAGE_TWO
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One evaluated model; the logits themselves are not kept.
+
+    Attributes:
+        name: of the run.
+        card: its protocol card, with "checkpoint" and "adjustment" added.
+        correct_N: whether each test image is classified correctly.
+        target_N: classes of the test images.
+        fingerprint: of the test images.
+        summary: accuracy by group.
+    """
+
+    name: str
+    card: Mapping[str, Any]
+    correct_N: BoolArray
+    target_N: IntArray
+    fingerprint: str
+    summary: Summary
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Runs that differ in nothing but their seed.
+
+    Attributes:
+        name: shown in tables.
+        entries: one per seed.
+    """
+
+    name: str
+    entries: tuple[Entry, ...]
+
+    @property
+    def card(self) -> Mapping[str, Any]:
+        """The rules all its runs share."""
+        return self.entries[0].card
+
+    def accuracy(self, group: str, balanced: bool = False) -> tuple[float, float | None] | None:
+        """Return mean and standard deviation over seeds of a group's accuracy; None for an empty group.
+
+        Args:
+            group: "all" or the name of a group.
+            balanced: take the mean over classes instead of images.
+        """
+        rows = [entry.summary[group] for entry in self.entries]
+        values = [row.balanced if balanced else row.top1 for row in rows]
+        known = [value for value in values if value is not None]
+        return (mean(known), stdev(known) if len(known) > 1 else None) if known else None
+
+    def interval(self, mask_K: BoolArray) -> tuple[float, float] | None:
+        """Return the 95% interval of the accuracy on the images of some classes; see ``accuracy_interval``."""
+        inside_N = mask_K[self.entries[0].target_N]
+        return accuracy_interval([entry.correct_N[inside_N] for entry in self.entries])
+
+
+def create_entry(
+    name: str, card: Mapping[str, Any], saved: SavedLogits, outcome: Outcome, groups: Groups, adjustment: str = "none"
+) -> Entry:
+    """Reduce one evaluated model to what a comparison needs.
+
+    Args:
+        name: of the run.
+        card: its protocol card.
+        saved: labels and counts.
+        outcome: its answers.
+        groups: groups of the classes.
+        adjustment: what was done to the logits, in words.
+    """
+    order = np.argsort(saved.index_N, kind="stable")
+    return Entry(
+        name=name,
+        card={**card, "checkpoint": _describe_checkpoint(saved.checkpoint, card), "adjustment": adjustment},
+        correct_N=outcome.is_correct[order],
+        target_N=saved.target_N[order],
+        fingerprint=saved.fingerprint,
+        summary=summarise_ranks(outcome.rank_N, saved, groups),
+    )
+
+
+def _describe_checkpoint(checkpoint: str, card: Mapping[str, Any]) -> str:
+    return str(card.get("best_checkpoint", checkpoint)) if checkpoint == "best" else checkpoint
+
+
+def group_recipes(entries: Sequence[Entry]) -> tuple[Recipe, ...]:
+    """Put runs that differ in their seed alone together.
+
+    They are named after their method or recipe; after the preset's recipe where that is not unique; else after a run.
+    """
+    found: dict[str, list[Entry]] = {}
+    for entry in entries:
+        found.setdefault(recipe_key(entry.card), []).append(entry)
+    cards = [members[0].card for members in found.values()]
+    methods, recipes = Counter(map(_name_of, cards)), Counter(map(_preset_recipe, cards))
+
+    def name(members: Sequence[Entry]) -> str:
+        method, recipe = _name_of(members[0].card), _preset_recipe(members[0].card)
+        if methods[method] == 1:
+            return method
+        return recipe if recipe and recipes[recipe] == 1 else members[0].name
+
+    return tuple(Recipe(name(members), tuple(members)) for members in found.values())
+
+
+def _preset_recipe(card: Mapping[str, Any]) -> str:
+    """The recipe of the preset; empty without one."""
+    return str(card.get("preset") or "").partition("/")[0]
+
+
+def _name_of(card: Mapping[str, Any]) -> str:
+    """The method, or the recipe that is a method with options: mixup, ldam-drw, ride-reslt."""
+    recipe = _preset_recipe(card)
+    is_own = bool(recipe) and recipe not in METHODS and not recipe.startswith(STAGE_TWO)
+    return recipe if is_own else str(card.get("method"))
