@@ -171,13 +171,18 @@ class _Norms(nn.Module):
 class GradientMatrices:
     """What each class (row) has received from images of each class (column), filled by a loop over images.
 
+    Every step adds the whole history, split by a mask into what classes received from their own images and from
+    those of others, and sums both along both sides, of which the loss reads two.
+
     Args:
-        num_classes: K; four K x K matrices are kept, two sums and two sums of these.
+        num_classes: K; four K x K matrices are kept: the running total, its two parts summed over steps, the mask.
     """
 
     def __init__(self, num_classes: int) -> None:
-        self.positive_KK, self.negative_KK, self.total_positive_KK, self.total_negative_KK = (
-            torch.zeros(num_classes, num_classes) for _ in range(4)
+        self.received_KK, self.positive_KK, self.negative_KK = (torch.zeros(num_classes, num_classes) for _ in range(3))
+        self.eye_KK = torch.eye(num_classes)
+        self.class_positive_K, self.class_negative_K, self.sample_positive_K, self.sample_negative_K = (
+            torch.zeros(num_classes) for _ in range(4)
         )
 
     def add(self, p_BK: Tensor, target_B: Tensor) -> None:
@@ -185,16 +190,16 @@ class GradientMatrices:
         for i in range(len(target_B)):
             label = int(target_B[i].item())
             gradient_K = p_BK[i] / len(target_B)
-            self.positive_KK[label, label] += 1 / len(target_B) - gradient_K[label]
-            gradient_K[label] = 0
-            self.negative_KK[:, label] += gradient_K
-        self.total_positive_KK += self.positive_KK
-        self.total_negative_KK += self.negative_KK
+            gradient_K[label] = 1 / len(target_B) - gradient_K[label]
+            self.received_KK[:, label] += gradient_K
+        self.positive_KK += self.received_KK * self.eye_KK
+        self.negative_KK += self.received_KK * (1 - self.eye_KK)
+        self.class_positive_K, self.class_negative_K = self.positive_KK.sum(1), self.negative_KK.sum(1)
+        self.sample_positive_K, self.sample_negative_K = self.positive_KK.sum(0), self.negative_KK.sum(0)
 
     def margins(self) -> tuple[Tensor, Tensor]:
         """Return log theta_K of what classes received, and log phi_K of what their images sent to others."""
-        theta_K, phi_K = self.total_positive_KK.diagonal(), self.total_negative_KK.sum(0)
-        return torch.log(theta_K + 1e-3), torch.log(phi_K + 1e-3)
+        return torch.log(self.class_positive_K + 1e-3), torch.log(self.sample_negative_K + 1e-3)
 
 
 class PlainBaGMar(PlainMethod):
