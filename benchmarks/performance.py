@@ -64,7 +64,7 @@ SECTIONS = {
     ),
     "eval": Section(
         "Evaluation",
-        ("eval.py", "--images", "256"),
+        ("eval.py", "--images", "1024"),
         "Per-epoch figures in half precision with folded BatchNorm; saved logits in float32.",
     ),
     "bagmar": Section(

@@ -1,20 +1,16 @@
-"""The configuration of a run: its parts, how they are read, overridden, checked and written.
+"""The configuration of a run: its sections, their keys, defaults and limits; see ``ltk.config_text`` for the files.
 
 Everything here works without torch, so that a typing mistake is answered at once.
 """
 
 from __future__ import annotations
 
-import difflib
-import tomllib
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import tomli_w
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from ltk.errors import UsageError, unknown_name
+from ltk.errors import unknown_name
 from ltk.methods import METHODS, is_outside
 from ltk.settings import Settings
 
@@ -212,95 +208,3 @@ class RunConfig(Settings):
     method: MethodSettings = Field(default_factory=MethodSettings)
     optim: OptimSettings = Field(default_factory=OptimSettings)
     run: RunSettings = Field(default_factory=RunSettings)
-
-
-def parse_override(text: str) -> tuple[str, Any]:
-    """Split ``section.key=value``; the value is read as TOML, else taken as a string.
-
-    Raises:
-        UsageError: no "=" or no section.
-    """
-    key, equals, value = text.partition("=")
-    key = key.strip()
-    if not equals or "." not in key or key.startswith(".") or key.endswith("."):
-        raise UsageError(f"--set {text!r} is not section.key=value", "Example: --set optim.lr=0.05")
-    try:
-        return key, tomllib.loads(f"value = {value.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
-        return key, value.strip()
-
-
-def with_overrides(tree: Mapping[str, Any], overrides: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a copy of a nested mapping with dotted keys set; a later one wins."""
-    result = {k: with_overrides(v, ()) if isinstance(v, Mapping) else v for k, v in tree.items()}
-    for dotted, value in overrides:
-        node = result
-        *sections, key = dotted.split(".")
-        for section in sections:
-            node = node.setdefault(section, {})
-            if not isinstance(node, dict):
-                raise UsageError(f"{dotted}: {section} is a value, not a section")
-        node[key] = value
-    return result
-
-
-def create_config(tree: Mapping[str, Any], where: str = "configuration") -> RunConfig:
-    """Check a nested mapping and return the configuration.
-
-    Args:
-        tree: sections and values.
-        where: named in the error (a file, or the command line).
-
-    Raises:
-        UsageError: unknown keys (with the nearest names), wrong types, values out of range; all faults at once.
-    """
-    try:
-        return RunConfig.model_validate(dict(tree))
-    except ValidationError as error:
-        raise explain(error, RunConfig, where) from error
-
-
-def explain(error: ValidationError, model: type[Settings], where: str) -> UsageError:
-    """Turn pydantic's report into one error: a fault a line, each with its key, its value and what would do."""
-    lines = [_explain_fault(fault, model) for fault in error.errors()]
-    return UsageError(f"{where}: " + "; ".join(lines), "See the keys, types and defaults: ltk config")
-
-
-def _explain_fault(fault: Any, model: type[Settings]) -> str:
-    path = [str(part) for part in fault["loc"]]
-    key = ".".join(path) or "value"
-    if fault["type"] != "extra_forbidden":
-        return f"{key}: {fault['msg'].removeprefix('Value error, ')} (got {fault['input']!r})"[:300]
-    known = _fields_at(model, path[:-1])
-    near = difflib.get_close_matches(path[-1], known, n=2)
-    if near:
-        return f"{key}: unknown key, did you mean {' or '.join(near)}?"
-    return f"{key}: unknown key; known: {', '.join(known)}"
-
-
-def _fields_at(model: type[Settings], path: list[str]) -> list[str]:
-    for part in path:
-        annotation = model.model_fields[part].annotation if part in model.model_fields else None
-        if not (isinstance(annotation, type) and issubclass(annotation, Settings)):
-            return []
-        model = annotation
-    return list(model.model_fields)
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file.
-
-    Raises:
-        UsageError: not readable or not TOML; line and column are named.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read {path}: {error}") from error
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise UsageError(f"{path} is not TOML: {error}") from error
-
-
-def dump_config(config: RunConfig) -> str:
-    """Write a configuration as TOML, every key, unset ones left out."""
-    return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))

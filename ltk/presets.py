@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ltk.config import RunConfig, create_config, read_toml
+from ltk.config import RunConfig
+from ltk.config_text import create_config, read_toml
 from ltk.errors import UsageError, unknown_name
 
 _STEM = re.compile(r"^(?P<dataset>[^_]+?)(-imb(?P<imb>[0-9.]+))?(_(?P<variant>.+))?$")

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ltk.config import CIFAR, ModelSettings, RunConfig, create_config, parse_override, read_toml, with_overrides
+from ltk.config import CIFAR, ModelSettings, RunConfig
+from ltk.config_text import create_config, parse_override, read_toml, with_overrides
 from ltk.data.catalogue import FACTS
 from ltk.data.limits import check_imbalance, parse_groups
 from ltk.data.sources import SOURCES

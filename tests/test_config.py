@@ -6,7 +6,8 @@ import tomllib
 
 import pytest
 
-from ltk.config import RunConfig, create_config, dump_config, parse_override, with_overrides
+from ltk.config import RunConfig
+from ltk.config_text import create_config, dump_config, parse_override, with_overrides
 from ltk.errors import UsageError
 from ltk.resolve import resolve_config
 

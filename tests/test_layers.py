@@ -22,15 +22,20 @@ MAY_IMPORT = {
     "models": BASE | {"models"},
     "methods": BASE | {"models", "methods"},
     "config": {"errors", "settings", "methods"},
-    "presets": {"config", "errors"},
-    "resolve": {"config", "presets", "errors", "methods", "data", "settings"},
+    "config_text": {"config", "errors", "settings"},
+    "presets": {"config", "config_text", "errors"},
+    "resolve": {"config", "config_text", "presets", "errors", "methods", "data", "settings"},
     "description": BASE | {"methods", "models"},
     "checkpoint": BASE | {"methods", "files", "description"},
-    "evaluation": BASE | {"files", "methods", "models", "data", "config", "checkpoint", "evaluation", "presets"},
-    "convert": BASE | {"files", "methods", "models", "data", "config", "checkpoint", "description", "convert"},
+    "evaluation": BASE
+    | {"files", "methods", "models", "data", "config", "config_text", "checkpoint"}
+    | {"evaluation", "presets"},
+    "convert": BASE
+    | {"files", "methods", "models", "data", "config", "config_text", "checkpoint"}
+    | {"description", "convert"},
     "engine": BASE
-    | {"files", "methods", "models", "data", "config", "checkpoint", "description", "evaluation", "engine"}
-    | {"resolve", "presets"},
+    | {"files", "methods", "models", "data", "config", "config_text", "checkpoint"}
+    | {"description", "evaluation", "engine", "resolve", "presets"},
 }
 METHOD_FILES = {path.partition(":")[0].rpartition(".")[2] for path in METHODS.values()} | {"gcl"}
 

@@ -113,6 +113,10 @@ def verify(
         typer.Option("--near", min=0, max=16, help="And for near duplicates: differing bits of 64 (not looked for)."),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail on duplicates too.")] = False,
+    checksums: Annotated[
+        Path | None,
+        typer.Option("--checksums", help="Compare the files with these SHA-256; written if not there (none)."),
+    ] = None,
     write_bad: Annotated[
         Path | None, typer.Option("--write-bad", help="Write all findings to this file (none).")
     ] = None,
@@ -123,13 +127,16 @@ def verify(
     Examples:
       ltk data verify cifar10
       ltk data verify photos/ --deep --near 4
+      ltk data verify photos/ --checksums photos.sha256
       ltk data verify places-lt --root /data --write-bad bad.txt
     """
     from ltk.data.checks import verify_source
 
     source = chosen.open(warn=False)
     with _progress("reading", sum(len(split) for split in source.splits.values())) as advance:
-        findings = verify_source(source, chosen.root, deep=deep, near=near, strict=strict, advance=advance)
+        findings = verify_source(
+            source, chosen.root, deep=deep, near=near, strict=strict, checksums=checksums, advance=advance
+        )
     output.show_findings(source.name, findings, write_bad, as_json=as_json)
 
 

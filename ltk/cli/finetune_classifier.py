@@ -164,7 +164,7 @@ def _find(name: Path | None, runs: Path) -> Path:
 
 
 def _resume(name: Path, runs: Path, quiet: bool, options: dict[str, Any], settings: list[str]) -> FitResult:
-    from ltk.config import parse_override
+    from ltk.config_text import parse_override
 
     named = [(key, value) for key, value in options.items() if value is not None]
     return resume_run(name, runs, quiet, [*named, *map(parse_override, settings)])

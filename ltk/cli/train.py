@@ -144,7 +144,7 @@ def train(
       ltk train --resume runs/digits-imb50/glmc-001
       ltk train paco --dataset imagenet-lt --root images/ --devices 4
     """
-    from ltk.config import parse_override
+    from ltk.config_text import parse_override
     from ltk.resolve import require_method_or_resume, resolve_config
 
     require_method_or_resume(method, resume)
@@ -242,7 +242,7 @@ def describe_origin(resolved: Resolved) -> list[str]:
 
 
 def _show_plan(resolved: Resolved, devices: int, as_json: bool) -> None:
-    from ltk.config import dump_config
+    from ltk.config_text import dump_config
     from ltk.engine.dry_run import estimate
 
     figures = estimate(resolved.config, devices)

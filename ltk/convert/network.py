@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from ltk.config import explain as explain_fault
+from ltk.config_text import explain as explain_fault
 from ltk.convert.detect import Recognition
 from ltk.data.image import ImageSpec
 from ltk.errors import DataError

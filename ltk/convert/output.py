@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ltk.config import parse_override
+from ltk.config_text import parse_override
 from ltk.convert.keymaps import FORMATS, TARGETS
 from ltk.data.catalogue import get_facts
 from ltk.errors import BusyError, UsageError, unknown_name

@@ -12,6 +12,7 @@ import numpy as np
 
 from ltk.data.base import Source, Split, count_of
 from ltk.data.catalogue import FACTS, train_counts
+from ltk.data.checksums import check_checksums
 from ltk.data.duplicates import Advance, Finding, Scan, check_duplicates, scan_split
 from ltk.data.files import FileSplit
 from ltk.data.kinds import find_kinds, report_kinds
@@ -105,6 +106,7 @@ def verify_source(
     deep: bool = False,
     near: int | None = None,
     strict: bool = False,
+    checksums: Path | None = None,
     advance: Advance = lambda images: None,
 ) -> list[Finding]:
     """Check a data set: counts, lists, packs, every image, and duplicates when asked for.
@@ -115,10 +117,12 @@ def verify_source(
         deep: look for equal pixels in two splits or under two labels.
         near: also look for near duplicates between train and the other splits, up to this many differing bits of 64.
         strict: call duplicates errors instead of warnings.
+        checksums: file of SHA-256 to compare the image files with; written when it is not there.
         advance: called with the number of images done since the last call.
 
     Raises:
         UsageError: near duplicates are asked for and ImageHash is not installed.
+        DataError: the file of checksums is something else.
     """
     findings = [*check_counts(source), *check_lists(source.name, root or default_root())]
     for folder in {split.root for split in source.splits.values() if isinstance(split, FileSplit)}:
@@ -134,6 +138,8 @@ def verify_source(
         if isinstance(split, FileSplit)
     )
     findings += check_kinds(source.splits, scans)
+    if checksums:
+        findings += check_checksums(source.splits, scans, checksums)
     if deep or near is not None:
         findings += check_duplicates(source.splits, scans, distance=near, strict=strict)
     return findings

@@ -9,7 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ltk.config import ParentSettings, RunConfig, explain
+from ltk.config import ParentSettings, RunConfig
+from ltk.config_text import explain
 from ltk.data.splits import Manifest, create_manifest
 from ltk.engine.parent import Parent, open_parent
 from ltk.engine.run_dir import CARD, MODEL, SPLIT, RunDir

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ltk.config import RunConfig, create_config, with_overrides
+from ltk.config import RunConfig
+from ltk.config_text import create_config, with_overrides
 from ltk.errors import BusyError
 from ltk.settings import find_differences
 

@@ -11,7 +11,8 @@ import torch
 from pydantic import ValidationError
 
 from ltk import distributed
-from ltk.config import RunConfig, ViewSettings, explain
+from ltk.config import RunConfig, ViewSettings
+from ltk.config_text import explain
 from ltk.data.banks import Bank, open_bank
 from ltk.data.base import IntArray, Split
 from ltk.data.image import ImageSpec, resolve_image

@@ -10,7 +10,8 @@ from typing import Any
 
 from ltk import distributed
 from ltk.checkpoint import Checkpoint, load_newest, save_model
-from ltk.config import RunConfig, create_config
+from ltk.config import RunConfig
+from ltk.config_text import create_config
 from ltk.data.splits import Manifest
 from ltk.engine.amend import check_amended, describe_amendments
 from ltk.engine.build import Built, DataPlan, build, plan_data, write_split

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ltk.checkpoint import find_model_file, load_model_and_metadata
-from ltk.config import ParentSettings, RunConfig, read_toml
+from ltk.config import ParentSettings, RunConfig
+from ltk.config_text import read_toml
 from ltk.data.splits import Manifest
 from ltk.engine.run_dir import CONFIG, SPLIT, find_run, read_run_config
 from ltk.errors import DataError

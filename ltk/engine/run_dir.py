@@ -16,7 +16,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from ltk.config import RunConfig, create_config, dump_config, read_toml
+from ltk.config import RunConfig
+from ltk.config_text import create_config, dump_config, read_toml
 from ltk.engine.journal import METRICS
 from ltk.errors import BusyError, DataError
 from ltk.files import LAST, PREVIOUS, disk_faults, read_json, remove_leftovers, write_text

@@ -11,7 +11,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ltk.config import DataSettings, ParentSettings, RunConfig, explain
+from ltk.config import DataSettings, ParentSettings, RunConfig
+from ltk.config_text import explain
 from ltk.data.catalogue import FACTS
 from ltk.engine.build import plan_data
 from ltk.engine.parent import Parent, open_parent

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from ltk.config import explain
+from ltk.config_text import explain
 from ltk.errors import DataError, UsageError
 from ltk.evaluation.calibration import fit_temperature
 from ltk.evaluation.inputs import read_costs, read_prior

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from ltk import distributed
 from ltk.checkpoint import load_model_and_metadata
-from ltk.config import DataSettings, create_config, read_toml
+from ltk.config import DataSettings
+from ltk.config_text import create_config, read_toml
 from ltk.data.banks import open_bank
 from ltk.data.base import Source, Split
 from ltk.data.image import ImageSpec

@@ -29,7 +29,7 @@ def read_images(run: Path, split: str, positions: Sequence[int], size: int | Non
     Raises:
         DataError: the images are not there any more, or are not those of the run.
     """
-    from ltk.config import create_config, read_toml
+    from ltk.config_text import create_config, read_toml
     from ltk.data.splits import Manifest
     from ltk.evaluation.evaluate import open_configured_source
 

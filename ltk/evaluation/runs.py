@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ltk.config import read_toml
+from ltk.config_text import read_toml
 from ltk.errors import DataError
 from ltk.files import read_json, read_records
 

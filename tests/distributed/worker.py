@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from ltk import distributed
-from ltk.config import RunConfig, create_config
+from ltk.config import RunConfig
+from ltk.config_text import create_config
 from ltk.engine import fit as fit_module
 from ltk.engine.fit import fit
 from ltk.engine.parallel import process_group

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ltk.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from ltk.config import read_toml
+from ltk.config_text import read_toml
 from ltk.files import LAST
 from tests.reliability.processes import Launcher, Process
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from ltk.config import create_config, read_toml
+from ltk.config_text import create_config, read_toml
 from ltk.data.listfile import parse_list, parse_table
 from ltk.errors import DataError, UnsafeError, UsageError
 
