@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from ltk.errors import DataError, EnvironmentFault
 
@@ -96,6 +97,15 @@ def read_records(path: Path) -> list[dict[str, Any]]:
             if isinstance(record, dict) and isinstance(record.get("epoch"), int):
                 records.append(record)
     return records
+
+
+def try_lock(file: IO[Any] | int) -> bool:
+    """Lock a file (or a folder, by its descriptor) until it is closed or the process dies; False if another has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def sync_folder(folder: Path) -> None:

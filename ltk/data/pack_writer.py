@@ -27,8 +27,8 @@ from ltk.data.pack import (
     pack_folders,
     shard_path,
 )
-from ltk.errors import EnvironmentFault, UsageError
-from ltk.files import DISK_FULL, explain_disk_fault
+from ltk.errors import BusyError, EnvironmentFault, UsageError
+from ltk.files import DISK_FULL, explain_disk_fault, try_lock, write_text
 
 
 def write_pack(
@@ -54,6 +54,7 @@ def write_pack(
 
     Raises:
         DataError: images cannot be read; all of them are named, the others are kept for the next attempt.
+        BusyError: another process writes this pack.
         EnvironmentFault: the folder cannot be written, or the disk is full.
     """
     task = _Task(root, names, measure_files(root, names), size, upright, shard_rows or choose_shard_rows(size))
@@ -61,16 +62,16 @@ def write_pack(
         path.parent.mkdir(parents=True, exist_ok=True)
         journal = path.with_suffix(".blocks")
         with journal.open("a+", encoding="ascii") as done:
+            if not try_lock(done):
+                raise BusyError(f"another process packs into {path}", "Wait for it, or choose another --out.")
             blocks = _write_shards(task, path, done, advance)
-        digest = digest_bytes("".join(blocks).encode())
-        info = PackInfo(size, upright, task.shard_rows, list(names), task.file_sizes, blocks, digest)
-        path.unlink(missing_ok=True)  # never a description beside pixels it does not describe
-        for shard in info.shards(path):
-            _partial(shard).replace(shard)
-        described = _partial(path)
-        described.write_text(json.dumps({"format": FORMAT, **asdict(info)}), encoding="utf-8")
-        described.replace(path)
-        journal.unlink()
+            digest = digest_bytes("".join(blocks).encode())
+            info = PackInfo(size, upright, task.shard_rows, list(names), task.file_sizes, blocks, digest)
+            path.unlink(missing_ok=True)  # never a description beside pixels it does not describe
+            for shard in info.shards(path):
+                _partial(shard).replace(shard)
+            write_text(path, json.dumps({"format": FORMAT, **asdict(info)}))
+            journal.unlink()
     except OSError as error:
         if error.errno in DISK_FULL:
             raise explain_disk_fault(error, path) from error

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ltk.data.catalogue import get_facts
-from ltk.data.cifar import LAYOUTS
+from ltk.data.cifar import LAYOUTS, Layout
 from ltk.data.download import Advance, download, hash_file, unpack
 from ltk.data.official import find_list
 from ltk.data.official_lists import OFFICIAL
-from ltk.errors import DataError
+from ltk.errors import BusyError, DataError
+from ltk.files import disk_faults, try_lock
 
 _ADDRESS = "https://www.cs.toronto.edu/~kriz/"
 
@@ -29,21 +33,41 @@ def prepare_cifar(name: str, root: Path, given: Path | None, advance: Advance = 
 
     Raises:
         DataError: not the official archive.
+        BusyError: another process does the same.
         EnvironmentFault: no network, no space, no permission.
     """
     layout = LAYOUTS[name]
     folder = root / layout.folder
     if not folder.is_dir():
-        archive = _find_archive(given, layout.archive) if given else root / layout.archive
-        if not archive.is_file():
-            download(_ADDRESS + layout.archive, archive, layout.md5, advance)
-        elif (found := hash_file(archive)) != layout.md5:
-            raise DataError(f"{archive} is not {layout.archive} (md5 {found}, not {layout.md5})", "Download it again.")
-        unpack(archive, root, layout.folder)
+        with _alone_in(root):
+            _bring(layout, root, given, advance)
     wrong = check_files(folder, layout.files)
     if wrong:
         raise DataError(f"{folder}: {'; '.join(wrong)}", f"Delete {folder} and prepare again.")
     return folder
+
+
+@contextlib.contextmanager
+def _alone_in(root: Path) -> Iterator[None]:
+    """Make a folder and lock it, so that two processes do not write the same files."""
+    with disk_faults(root):
+        root.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(root, os.O_RDONLY)
+    try:
+        if not try_lock(descriptor):
+            raise BusyError(f"another process prepares data under {root}", "Wait for it.")
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _bring(layout: Layout, root: Path, given: Path | None, advance: Advance) -> None:
+    archive = _find_archive(given, layout.archive) if given else root / layout.archive
+    if not archive.is_file():
+        download(_ADDRESS + layout.archive, archive, layout.md5, advance)
+    elif (found := hash_file(archive)) != layout.md5:
+        raise DataError(f"{archive} is not {layout.archive} (md5 {found}, not {layout.md5})", "Download it again.")
+    unpack(archive, root, layout.folder)
 
 
 def _find_archive(given: Path, name: str) -> Path:

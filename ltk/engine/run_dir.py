@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import glob
 import itertools
 import json
@@ -20,7 +19,7 @@ from ltk.config import RunConfig
 from ltk.config_text import create_config, dump_config, read_toml
 from ltk.engine.journal import METRICS
 from ltk.errors import BusyError, DataError
-from ltk.files import LAST, PREVIOUS, disk_faults, read_json, remove_leftovers, write_text
+from ltk.files import LAST, PREVIOUS, disk_faults, read_json, remove_leftovers, try_lock, write_text
 
 CONFIG, SPLIT, CARD, ENVIRONMENT, MODEL, BAD_BATCH, PARENT = (
     "config.toml",
@@ -52,12 +51,11 @@ class RunDir:
         with disk_faults(path):
             self.checkpoints.mkdir(exist_ok=True)
             self._lock = (path / _LOCK).open("a+", encoding="utf-8")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            is_ours = try_lock(self._lock)
+        if not is_ours:
             self._lock.seek(0)
             holder = self._lock.read().strip() or "another process"
-            raise BusyError(f"{path} is in use by {holder}", "Wait for it, or choose another --out.") from error
+            raise BusyError(f"{path} is in use by {holder}", "Wait for it, or choose another --out.")
         with disk_faults(path):
             self._lock.truncate(0)
             self._lock.write(f"process {os.getpid()} on {socket.gethostname()}")
