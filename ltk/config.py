@@ -55,6 +55,11 @@ class DataSettings(Settings):
     std: PerChannel | None = Field(None, description="normalisation, per channel in 0..1 (none: the data set's own)")
     source: SourceSettings = Field(default_factory=SourceSettings, description="how the images are found")
 
+    @property
+    def title(self) -> str:
+        """What the images are called: the data set, or the folder of the user's own."""
+        return self.root.name if self.dataset in ("folder", "list") and self.root else self.dataset
+
 
 class ViewSettings(Settings):
     """How training images are changed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,12 +12,13 @@ from pydantic import ValidationError
 
 from ltk.config import ParentSettings, RunConfig
 from ltk.config_text import explain
+from ltk.data.base import Source
 from ltk.data.splits import Manifest, create_manifest
 from ltk.engine.parent import Parent, open_parent
 from ltk.engine.run_dir import CARD, MODEL, SPLIT, RunDir
 from ltk.errors import DataError, UsageError
 from ltk.evaluation.evaluate import open_configured_source
-from ltk.files import write_atomically
+from ltk.files import disk_faults, write_atomically
 from ltk.models.backbones import count_parameters
 from ltk.resolve import name_source
 
@@ -31,11 +33,12 @@ def adopt_model(file: Path, runs: Path, *, dataset: str | None, root: Path | Non
         runs: the folder of runs.
         dataset: which images to judge it on: a data set or a folder.
         root: where they are.
-        imb: imbalance factor of its training images, which decides the many/medium/few groups.
+        imb: imbalance factor of its training images, which decides the many/medium/few groups; a file that knows the
+            counts it was trained with needs none.
 
     Raises:
         UsageError: no data set is named.
-        DataError: the file is damaged, or the data set has other classes than the network.
+        DataError: the file is damaged, or the data set has other classes or counts than the network.
     """
     if dataset is None:
         raise UsageError(f"{file.name} does not say which images to judge it on", "Add --dataset NAME (and --root).")
@@ -44,15 +47,21 @@ def adopt_model(file: Path, runs: Path, *, dataset: str | None, root: Path | Non
     name, root = name_source(dataset, root)
     config = _describe_run(parent, {"dataset": name, "root": root and root.resolve(), "imb": imb})
     manifest = _choose_images(config, parent)
-    folder = f"{name if root is None else root.name}" + (f"-imb{imb:g}" if imb else "")
-    path = runs / folder / f"{file.stem}-{parent.sha256[:_DIGITS_OF_DIGEST]}"
-    if (path / CARD).exists() and Manifest.read(path / SPLIT).fingerprint == manifest.fingerprint:
+    folder = config.data.title + (f"-imb{imb:g}" if imb else "")
+    digest = hashlib.sha256(f"{parent.sha256} {manifest.fingerprint}".encode()).hexdigest()
+    path = runs / folder / f"{file.stem}-{digest[:_DIGITS_OF_DIGEST]}"
+    if (path / CARD).exists():
         return path
-    run_dir = RunDir.create(path, runs, config)
+    weights = file.read_bytes()
+    if hashlib.sha256(weights).hexdigest() != parent.sha256:
+        raise DataError(f"{file.name} changed while it was read", "Try again when it is written whole.")
+    with disk_faults(path):
+        path.mkdir(parents=True, exist_ok=True)
+    run_dir = RunDir(path)
     try:
         run_dir.write_config(config)
         manifest.write(path / SPLIT)
-        write_atomically(path / MODEL, file.read_bytes())
+        write_atomically(path / MODEL, weights)
         run_dir.write_json(CARD, _describe_card(parent, config, manifest))
     finally:
         run_dir.close()
@@ -76,21 +85,49 @@ def _describe_run(parent: Parent, data: Mapping[str, Any]) -> RunConfig:
 
 
 def _choose_images(config: RunConfig, parent: Parent) -> Manifest:
-    source = open_configured_source(config.data)
-    classes = json.loads(parent.metadata["class_counts"] or "null") or json.loads(parent.metadata["class_names"])
-    if len(classes) != source.num_classes:
-        raise DataError(
-            f"{parent.path.name} tells {len(classes)} classes apart, {source.name} has {source.num_classes}",
-            "Name the data set it was trained on.",
-        )
+    data = config.data
+    source = open_configured_source(data)
+    _require_same_classes(parent, source, data.title)
     channels = json.loads(parent.metadata["image"])["channels"]
     if channels != source.channels:
         raise DataError(
-            f"{parent.path.name} takes images of {channels} channels, those of {source.name} have {source.channels}",
+            f"{parent.path.name} takes images of {channels} channels, those of {data.title} have {source.channels}",
             "Name the data set it was trained on.",
         )
-    data = config.data
-    return create_manifest(source, imb=data.imb, imb_type=data.imb_type, subset=data.subset, seed=data.subset_seed)
+    manifest = create_manifest(source, imb=data.imb, imb_type=data.imb_type, subset=data.subset, seed=data.subset_seed)
+    _require_same_counts(parent, manifest, data.title)
+    return manifest
+
+
+def _require_same_classes(parent: Parent, source: Source, title: str) -> None:
+    """Check number and names of the classes; names that are mere numbers say nothing."""
+    counts, names = (json.loads(parent.metadata[key]) for key in ("class_counts", "class_names"))
+    number = len(counts or names)
+    if number != source.num_classes:
+        raise DataError(
+            f"{parent.path.name} tells {number} classes apart, {title} has {source.num_classes}",
+            "Name the data set it was trained on.",
+        )
+    numbers = [str(k) for k in range(number)]
+    if numbers in (list(source.class_names), names or numbers):
+        return
+    for k, (ours, theirs) in enumerate(zip(names, source.class_names, strict=True)):
+        if ours != theirs:
+            raise DataError(
+                f"class {k} of {parent.path.name} is {ours!r}, that of {title} is {theirs!r}",
+                "Name the data set it was trained on; a list file with numbers for labels goes by order alone.",
+            )
+
+
+def _require_same_counts(parent: Parent, manifest: Manifest, title: str) -> None:
+    """Check an imbalance that the user gave against what the network was trained with, where that is known."""
+    counts = json.loads(parent.metadata["class_counts"])
+    if counts and manifest.imb and tuple(counts) != manifest.counts:
+        raise DataError(
+            f"{parent.path.name} was trained with {max(counts)} to {min(counts)} images a class, {title} at"
+            f" imbalance {manifest.imb:g} has {max(manifest.counts)} to {min(manifest.counts)}",
+            "Leave --imb out: the file knows its counts.",
+        )
 
 
 def _describe_card(parent: Parent, config: RunConfig, manifest: Manifest) -> dict[str, Any]:
@@ -99,7 +136,7 @@ def _describe_card(parent: Parent, config: RunConfig, manifest: Manifest) -> dic
         "dataset": config.data.dataset,
         "imb": manifest.imb,
         "fingerprint": manifest.fingerprint,
-        "train_images": int(sum(manifest.counts)),
+        "train_images": sum(json.loads(parent.metadata["class_counts"]) or manifest.counts),
         "backbone": config.model.backbone,
         "width": config.model.width,
         "parameters": count_parameters(parent.network),

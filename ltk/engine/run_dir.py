@@ -127,8 +127,7 @@ def _choose_name(runs: Path, config: RunConfig) -> tuple[Path, str]:
 
 def _data_name(config: RunConfig) -> str:
     data = config.data
-    name = data.root.name if data.dataset in ("folder", "list") and data.root else data.dataset
-    return f"{name}-imb{data.imb:g}" if data.imb else name
+    return f"{data.title}-imb{data.imb:g}" if data.imb else data.title
 
 
 def _make_next(folder: Path, method: str) -> Path:

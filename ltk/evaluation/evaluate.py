@@ -141,7 +141,7 @@ def ensure_logits(run: Path, split: str = "test", checkpoint: str = "last", devi
         splits[split],
         ImageSpec.from_json(json.loads(metadata["image"])),
         class_names=manifest.class_names,
-        class_counts=manifest.counts,
+        class_counts=tuple(json.loads(metadata["class_counts"]) or manifest.counts),
         groups=resolve_groups(config.data, source),
         checkpoint=checkpoint,
     )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import ltk.models.cifar_resnet as _cifar_resnet  # registers cifar_resnet*
 import ltk.models.cifar_stem  # noqa: F401  registers cifar_stem_resnet*
 from ltk.errors import DataError, UsageError, unknown_name
+from ltk.models.pretrained import is_model_file, load_weights
 
 CIFAR_DEPTHS = _cifar_resnet.DEPTHS
 
@@ -62,7 +63,7 @@ def create_backbone(
 
     Args:
         name: any name of ``timm.list_models()``, such as resnet50, resnext50_32x4d, cifar_resnet32.
-        pretrained: True for timm's weights, or the path of a local weight file.
+        pretrained: True for timm's weights, or a local file: a state dict, or a model of ltk whose backbone is taken.
         in_chans: channels of the images.
         image_size: side in pixels, for families that need to know it (vision transformers).
         **options: further arguments of the timm model, such as ``width=64`` for the CIFAR ResNets.
@@ -75,23 +76,30 @@ def create_backbone(
         raise unknown_name("backbone", name, timm.list_models())
     options = {key: value for key, value in options.items() if value is not None}
     options |= {"num_classes": 0, "in_chans": in_chans}
+    own = None
     if isinstance(pretrained, Path):
         if not pretrained.is_file():
             raise DataError(f"no weight file {pretrained}", "Give one: --set model.pretrained=FILE")
-        options["pretrained_cfg_overlay"] = {"file": str(pretrained)}
+        if name.startswith("cifar_") or is_model_file(pretrained):
+            own, pretrained = pretrained, False
+        else:
+            options["pretrained_cfg_overlay"] = {"file": str(pretrained)}
     if image_size and not name.startswith("cifar_"):
         options = _with_image_size(name, options, image_size)
     try:
-        return Backbone(timm.create_model(name, pretrained=bool(pretrained), **options))
+        net = timm.create_model(name, pretrained=bool(pretrained), **options)
     except TypeError as error:
         raise UsageError(f"backbone {name} does not take these options: {error}") from error
     except (OSError, RuntimeError, ValueError, AssertionError) as error:
         if not pretrained:
             raise UsageError(f"backbone {name} cannot be built: {error}") from error
         raise DataError(
-            f"no pretrained weights for {name}: {str(error).splitlines()[0]}",
+            f"no pretrained weights for {name}: {' '.join(str(error).split())[:300]}",
             "Give a local file: --set model.pretrained=PATH, or train from scratch with model.pretrained=false.",
         ) from error
+    if own:
+        load_weights(net, own)
+    return Backbone(net)
 
 
 def _with_image_size(name: str, options: dict[str, Any], image_size: int) -> dict[str, Any]:

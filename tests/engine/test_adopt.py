@@ -58,3 +58,34 @@ def test_mistakes(run: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.safetensors").write_bytes(file.read_bytes()[:-5])
     with pytest.raises(DataError, match="broken"):
         adopt_model(tmp_path / "broken.safetensors", tmp_path, dataset="digits", root=None, imb=None)
+
+
+def test_a_file_keeps_the_counts_it_was_trained_with(run: Path, tmp_path: Path) -> None:
+    """They make the groups, whatever the data set holds for training; an imbalance that contradicts them is refused."""
+    path = adopt_model(run / "model.safetensors", tmp_path, dataset="digits", root=None, imb=None)
+    assert ensure_logits(path).class_counts == ensure_logits(run).class_counts
+    assert json.loads((path / "card.json").read_text())["train_images"] == sum(ensure_logits(run).class_counts)
+    with pytest.raises(DataError, match="124 to 2 images a class, digits at imbalance 10 has 124 to 12"):
+        adopt_model(run / "model.safetensors", tmp_path, dataset="digits", root=None, imb=10)
+
+
+def test_names_that_are_not_mere_numbers_must_agree(tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    for part in ("train", "test"):
+        for name in ("ash", "beech"):
+            (folder / part / name).mkdir(parents=True)
+            for i in range(4):
+                Image.new("RGB", (8, 8), (i, i, i)).save(folder / part / name / f"{i}.png")
+    options = {"optim.epochs": 1, "optim.batch_size": 4, "run.device": "cpu", "model.width": 2}
+    fit(resolve_config("ce", dataset=str(folder), options=options).config, out=tmp_path / "run")
+    file = tmp_path / "run" / "model.safetensors"
+    assert adopt_model(file, tmp_path, dataset=str(folder), root=None, imb=None)
+    renamed = folder.rename(tmp_path / "others")
+    for part in ("train", "test"):
+        (renamed / part / "ash").rename(renamed / part / "cedar")
+    with pytest.raises(DataError, match=r"class 0 of model\.safetensors is 'ash', that of others is 'beech'"):
+        adopt_model(file, tmp_path, dataset=str(renamed), root=None, imb=None)
+    for part in ("train", "test"):
+        for old, new in (("beech", "0"), ("cedar", "1")):
+            (renamed / part / old).rename(renamed / part / new)
+    assert adopt_model(file, tmp_path, dataset=str(renamed), root=None, imb=None)

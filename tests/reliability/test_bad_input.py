@@ -6,10 +6,14 @@ on the disk that was not there before.
 
 from __future__ import annotations
 
+import atexit
+import functools
 import gzip
+import hashlib
 import os
 import random
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +22,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from ltk.checkpoint import read_tensors, write_tensors
+from ltk.engine.fit import fit
+from ltk.resolve import resolve_config
 from tests.reliability.processes import Launcher
 
 SMALL = ("--set", "model.width=4", "--set", "run.device=cpu", "--epochs", "1")
@@ -179,6 +186,55 @@ def beside_its_output(folder: Path) -> None:
     (folder / "x.safetensors").write_text("years of work")
 
 
+def rotten(folder: Path) -> None:
+    """A JPEG some bits of which have changed since its checksum was taken; it can still be opened."""
+    make_images(folder / "images")
+    path = folder / "images" / "train" / "ash" / "x.jpg"
+    Image.effect_noise((32, 32), 60).save(path, "JPEG")
+    (folder / "sums").write_text(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  train/ash/x.jpg\n")
+    data = bytearray(path.read_bytes())
+    data[-20] ^= 4
+    path.write_bytes(data)
+
+
+@functools.cache
+def train_once() -> Path:
+    """A run on the pictures of ``make_images``; copy it."""
+    place = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, place)
+    make_images(place / "images")
+    options = {"optim.epochs": 1, "optim.batch_size": 4, "model.width": 4, "run.device": "cpu"}
+    fit(resolve_config("ce", dataset=str(place / "images"), options=options).config, out=place / "run")
+    return place
+
+
+def trained(change: Callable[[Path], None] = lambda folder: None) -> Callable[[Path], None]:
+    """Pictures and a run on them, then changed."""
+
+    def make(folder: Path) -> None:
+        shutil.copytree(train_once(), folder, dirs_exist_ok=True)
+        change(folder)
+
+    return make
+
+
+def without_logits(folder: Path) -> None:
+    shutil.rmtree(folder / "run" / "logits")
+
+
+def other_order(folder: Path) -> None:
+    """The class that came first has a name that comes last."""
+    for part in ("train", "test"):
+        (folder / "images" / part / "ash").rename(folder / "images" / part / "willow")
+
+
+def logits_of_nan(folder: Path) -> None:
+    path = folder / "run" / "logits" / "test.safetensors"
+    tensors, metadata = read_tensors(path)
+    tensors["logits_NK"][3, 1] = float("nan")
+    write_tensors(path, tensors, metadata)
+
+
 def nothing(folder: Path) -> None:
     return None
 
@@ -219,7 +275,17 @@ def vanish(*arguments, **options):
     return train(*arguments, **options)
 ltk.engine.fit._train = vanish
 """
+TRUNCATING = """
+import os, ltk.checkpoint
+read = ltk.checkpoint.read_tensors
+def read_and_cut(path, **options):
+    found = read(path, **options)
+    os.truncate(path, 100)
+    return found
+ltk.checkpoint.read_tensors = read_and_cut
+"""
 VERIFY = ("data", "verify", "images")
+JUDGE = ("eval", "run/model.safetensors", "--dataset", "images", "--runs", "judged")
 GREY = Image.new("L", (12, 12), 99)
 CONVERT = ("convert", "x.pth")
 ROWS: Mapping[str, Row] = {
@@ -250,6 +316,7 @@ ROWS: Mapping[str, Row] = {
     "same image in training and test, strictly": Row(
         5, (*VERIFY, "--deep", "--strict"), 3, ("train/ash/0.png", "test/ash/again.png"), same_on_both_sides
     ),
+    "rotten bits": Row(8, (*VERIFY, "--checksums", "sums"), 3, ("1 image changed", "train/ash/x.jpg"), rotten),
     "16-bit image": Row(9, FOLDER, 0, make=encoded("x.png", Image.new("I;16", (12, 12), 40_000)), leaves=("runs",)),
     "image of floats": Row(9, FOLDER, 3, ("x.tiff", "mode F"), encoded("x.tiff", Image.new("F", (12, 12)), "TIFF")),
     "other colour spaces": Row(
@@ -345,6 +412,40 @@ ltk.engine.fit.plan_data = fail
     ),
     "checkpoint that is not there": Row(43, ("finetune-classifier", "absent"), 3, ("absent",)),
     "checkpoint that is none": Row(43, ("eval", "x", "--dataset", "digits"), 3, ("x",), written("x", "none")),
+    "network of other classes": Row(
+        44, (*JUDGE[:2], "--dataset", "digits"), 3, ("2 classes apart, digits has 10",), trained()
+    ),
+    "network of another shape": Row(
+        44,
+        (*FOLDER, "--set", "model.width=8", "--set", "model.pretrained=run/model.safetensors"),
+        3,
+        ("run/model.safetensors", "conv1.weight is (4, 3, 3, 3), not (8, 3, 3, 3)"),
+        trained(),
+    ),
+    "network of other names": Row(
+        45, JUDGE, 3, ("class 0 of model.safetensors is 'ash'", "'beech'"), trained(other_order)
+    ),
+    "second stage of other names": Row(
+        45,
+        ("finetune-classifier", "run/model.safetensors", "--dataset", "images", *SMALL[2:]),
+        3,
+        ("class 0 of model.safetensors is 'ash'", "'beech'"),
+        trained(other_order),
+    ),
+    "network of other counts": Row(
+        45,
+        (*JUDGE, "--imb", "2"),
+        3,
+        ("6 to 6 images a class, images at imbalance 2 has 6 to 3", "--imb"),
+        trained(),
+    ),
+    "logits of nan": Row(47, ("eval", "run"), 7, ("1 of 12 images", "not finite"), trained(logits_of_nan)),
+    "model that is cut short after it was read": Row(
+        49, ("eval", "run"), 0, make=trained(without_logits), before=TRUNCATING, leaves=("run",)
+    ),
+    "model that is cut short between two looks": Row(
+        49, JUDGE, 3, ("model.safetensors changed while it was read",), trained(), before=TRUNCATING, leaves=("run",)
+    ),
     "nothing to evaluate": Row(46, ("eval",), 3, ("no run",)),
     "nothing to convert": Row(50, ("convert", "absent.pth"), 3, ("absent.pth",)),
     "hostile checkpoint": Row(50, CONVERT, 4, ("hostile", "os.system"), hostile),

@@ -99,19 +99,24 @@ CASES = {
     ),
     "convert": Case(("convert", "x.pth", "--force"), ("x.safetensors",), old_checkpoint),
     "eval": Case(("eval", "run", "--device", "cpu"), ("run/logits/*",), trained),
+    "eval of a file": Case(
+        ("eval", "run/model.safetensors", "--dataset", "digits", "--runs", "runs"),
+        ("runs/*/*/*", "runs/*/*/*/*"),
+        trained,
+    ),
     "report": Case(("report", "run", "--out", "report.html"), ("report.html",), trained),
     "export": Case(("export", "run", "--out", "net.onnx"), ("net.onnx",), trained),
 }
 
 
 def results(folder: Path, case: Case) -> dict[str, bytes]:
-    paths = [path for pattern in case.results for path in folder.glob(pattern) if not is_unfinished(path)]
+    paths = [path for pattern in case.results for path in folder.glob(pattern) if not is_no_result(path)]
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths if path.is_file()}
 
 
-def is_unfinished(path: Path) -> bool:
-    """Whether a file says by its name that it is a part of something to be gone on with."""
-    return path.suffix in (".part", ".blocks", ".tmp")
+def is_no_result(path: Path) -> bool:
+    """Whether a file says by its name that it is a lock, or a part of something to be gone on with."""
+    return path.suffix in (".part", ".blocks", ".tmp", ".lock")
 
 
 @pytest.mark.parametrize("name", CASES)
