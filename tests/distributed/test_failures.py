@@ -38,17 +38,18 @@ def test_a_killed_rank_ends_the_job_which_goes_on_until_it_is_told_to_stop(tmp_p
     assert time.monotonic() - began < 45
     assert process.returncode == 6
     assert "Error: process 1 was killed by SIGKILL" in errors
-    (tmp_path / "run" / "metrics.jsonl").unlink()
-    process = start_command("train", "--resume", str(tmp_path / "run"))
-    wait_for_epoch(tmp_path / "run", process)
-    children = list(ranks_of(process).values())
-    for member in (*children, process):  # as Slurm does; the ranks get it from their parent once more
-        member.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 143, errors
-    assert "checkpoint saved" in errors
-    assert "Traceback" not in errors
-    assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
+    for everyone in (True, False):  # as Slurm does, which the ranks get from their parent once more; as `kill` does
+        (tmp_path / "run" / "metrics.jsonl").unlink()
+        process = start_command("train", "--resume", str(tmp_path / "run"))
+        wait_for_epoch(tmp_path / "run", process)
+        children = list(ranks_of(process).values())
+        for member in (*children, process) if everyone else (process,):
+            member.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 143, errors
+        assert "checkpoint saved" in errors
+        assert "Traceback" not in errors
+        assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
 
 
 def test_the_error_of_a_rank_is_the_error_of_the_job(tmp_path: Path) -> None:

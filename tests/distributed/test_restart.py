@@ -13,7 +13,7 @@ from tests.distributed.jobs import TORCHRUN, TRAIN, ranks_of, start_python, wait
 EPOCHS = 40
 
 
-def test_a_restarted_job_goes_on_with_its_run(tmp_path: Path) -> None:
+def test_a_restarted_job_goes_on_with_its_run_and_has_a_second_stage(tmp_path: Path) -> None:
     torchrun = [*TORCHRUN, "--rdzv-endpoint", "localhost:0", "--max-restarts", "2"]
     process = start_python(*torchrun, "-m", "ltk", *TRAIN, "--epochs", str(EPOCHS), folder=tmp_path)
     run = tmp_path / "runs" / "digits-imb50" / "ce-001"
@@ -26,6 +26,12 @@ def test_a_restarted_job_goes_on_with_its_run(tmp_path: Path) -> None:
     assert epochs == list(range(EPOCHS))
     assert (run / "logits" / "test.safetensors").exists()
     assert [path.name for path in run.parent.iterdir()] == ["ce-001"]
+    second = ["-m", "ltk", "finetune-classifier", str(run), "--epochs", "2", "--device", "cpu"]
+    process = start_python(*torchrun, *second, folder=tmp_path)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert {path.name for path in run.parent.iterdir()} == {"ce-001", "ce-001-crt-001"}
+    assert (run.parent / "ce-001-crt-001" / "logits" / "test.safetensors").exists()
 
 
 def write_run(folder: Path, job: str | None) -> Path:
