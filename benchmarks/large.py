@@ -107,6 +107,7 @@ def run_stages(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any
     where = ("--dataset", options.dataset, "--root", str(root))
     settings = {
         "model.width": options.width,
+        "model.pretrained": "false",
         "data.image_size": _IMAGE,
         "views.recipes": '["crop-flip"]',  # the published views hide the patterns of tiny images
         "optim.lr": 0.1,

@@ -108,19 +108,20 @@ def accuracy_interval(correct_SN: Sequence[BoolArray]) -> tuple[float, float] | 
     """Return the 95% interval of the accuracy of one recipe, trained from one or several seeds; None without images.
 
     With one seed it is Wilson's, of the images alone; else that of the mean over seeds, whose variance is that of the
-    images plus that of the seeds, as in ``compare_seeds``.
+    images plus that of the seeds, as in ``compare_seeds``, but not narrower than Wilson's.
 
     Args:
         correct_SN: whether the recipe is right, one array per seed.
     """
     correct = np.asarray(correct_SN, np.float64)
     seeds, images = correct.shape
-    if seeds == 1 or images < 2:
-        return wilson_interval(float(correct.sum()) / seeds, images)
+    of_images = wilson_interval(float(correct.sum()) / seeds, images)
+    if of_images is None or seeds == 1 or images < 2:
+        return of_images
     mean_N = correct.mean(axis=0)
     error, freedom = _standard_error(mean_N, correct)
     value, half = float(mean_N.mean()), error * float(t.ppf(1 - LEVEL / 2, freedom))
-    return max(0.0, value - half), min(1.0, value + half)
+    return min(of_images[0], max(0.0, value - half)), max(of_images[1], min(1.0, value + half))
 
 
 def class_weights(target_N: IntArray) -> FloatArray:

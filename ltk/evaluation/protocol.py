@@ -38,13 +38,28 @@ def protocol_differences(cards: Mapping[str, Mapping[str, Any]]) -> list[Protoco
     Args:
         cards: protocol cards by name of the recipe; a rule that a card lacks counts as different from any value.
     """
-    keys = dict.fromkeys(key for card in cards.values() for key in card if key not in _NOT_PROTOCOL)
-    ordered = [key for key in _FIRST if key in keys] + [key for key in keys if key not in _FIRST]
     rows = [
         ProtocolDifference(key, {name: show_rule(key, card.get(key)) for name, card in cards.items()})
-        for key in ordered
+        for key in _order(list(cards.values()))
     ]
     return [row for row in rows if len(set(row.values.values())) > 1]
+
+
+def shared_rules(cards: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return every rule on which the cards agree, the weightiest first, as text.
+
+    Args:
+        cards: protocol cards, at least one; a rule that a card lacks is not shared.
+    """
+    shared = set.intersection(*({key for key in card if key not in _NOT_PROTOCOL} for card in cards))
+    rules = {key: {show_rule(key, card[key]) for card in cards} for key in _order(cards) if key in shared}
+    return {key: values.pop() for key, values in rules.items() if len(values) == 1}
+
+
+def _order(cards: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The rules of all cards, the weightiest first."""
+    keys = dict.fromkeys(key for card in cards for key in card if key not in _NOT_PROTOCOL)
+    return [key for key in _FIRST if key in keys] + [key for key in keys if key not in _FIRST]
 
 
 def recipe_key(card: Mapping[str, Any]) -> str:

@@ -112,6 +112,8 @@ def test_one_seed_has_the_interval_of_its_images() -> None:
     first, _ = answers(60, 25, 5, 10)
     assert accuracy_interval([first]) == wilson_interval(85, 100)
     assert accuracy_interval([first[:0]]) is None
+    right = np.ones(50, dtype=bool)
+    assert accuracy_interval([right, right]) == wilson_interval(50, 50)
 
 
 def test_seeds_and_images_widen_the_interval_of_an_accuracy() -> None:
