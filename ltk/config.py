@@ -132,6 +132,8 @@ class OptimSettings(Settings):
     def _check(self) -> Self:
         if self.schedule.warmup_epochs > self.epochs:
             raise ValueError(f"schedule.warmup_epochs {self.schedule.warmup_epochs} > epochs {self.epochs}")
+        if self.epochs == 1 and self.schedule.at_epoch_start and not self.schedule.warmup_epochs:
+            raise ValueError("schedule.at_epoch_start leaves the learning rate 0 to the only epoch")
         if (self.lr_rule == "linear") != (self.reference_batch is not None):
             raise ValueError('lr_rule = "linear" and reference_batch, the batch size of lr, go together')
         return self

@@ -197,14 +197,21 @@ def _scale_schedule(before: RunConfig, given: Mapping[str, Any], named: list[tup
     """With another number of epochs, move milestones and warm-up in proportion, and say so."""
     epochs, optim = given.get("optim.epochs"), before.optim
     schedule = optim.schedule
-    if not epochs or epochs == optim.epochs or not (schedule.milestones or schedule.warmup_epochs):
+    if not epochs or epochs == optim.epochs:
+        return []
+    if epochs == 1 and schedule.at_epoch_start and not schedule.warmup_epochs:
+        named.append(("optim.schedule.at_epoch_start", False))
+        return [
+            f"1 instead of {optim.epochs} epochs: at the full learning rate, not the schedule's last, which is 0"
+        ]
+    if not (schedule.milestones or schedule.warmup_epochs):
         return []
     ratio = epochs / optim.epochs
     milestones = [round(milestone * ratio) for milestone in schedule.milestones]
     least = min(schedule.warmup_epochs, 2 if schedule.warmup_form == "inclusive" else 1, epochs)
     warmup = max(round(schedule.warmup_epochs * ratio), least)
     named += [("optim.schedule.milestones", milestones), ("optim.schedule.warmup_epochs", warmup)]
-    return [f"{epochs} epochs instead of {optim.epochs}: warm-up {warmup}, milestones {milestones or 'none'}"]
+    return [f"{epochs} instead of {optim.epochs} epochs: warm-up {warmup}, milestones {milestones or 'none'}"]
 
 
 def require_method_or_resume(what: str | None, resume: Path | None) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from ltk.config import RunConfig
 from ltk.config_text import create_config, dump_config, parse_override, with_overrides
+from ltk.engine.schedules import lr_factor
 from ltk.errors import UsageError
 from ltk.resolve import resolve_config
 
@@ -64,6 +65,7 @@ def test_all_faults_are_told_at_once_with_nearest_names() -> None:
         {"optim": {"lr": float("inf")}},
         {"optim": {"weight_decay": -1}},
         {"optim": {"epochs": 5, "schedule": {"warmup_epochs": 6}}},
+        {"optim": {"epochs": 1, "schedule": {"at_epoch_start": True}}},
         {"optim": {"schedule": {"milestones": [3], "factors": []}}},
         {"optim": {"schedule": {"milestones": [5, 3], "factors": [1, 2]}}},
         {"run": {"seed": -1}},
@@ -85,6 +87,12 @@ def test_epochs_move_milestones_in_proportion() -> None:
     resolved = resolve_config("ce", dataset="digits", options={"optim.epochs": 12})
     assert resolved.config.optim.schedule.warmup_epochs == 1
     assert any("warm-up" in line for line in resolved.notes)
+
+
+def test_a_single_epoch_does_not_have_the_last_rate_of_a_schedule() -> None:
+    resolved = resolve_config("ce", dataset="imagenet-lt", options={"optim.epochs": 1})
+    assert lr_factor(resolved.config.optim.schedule, 0, 1) == 1
+    assert any("at the full learning rate" in line for line in resolved.notes)
 
 
 def test_every_key_is_described() -> None:
