@@ -201,9 +201,7 @@ def _scale_schedule(before: RunConfig, given: Mapping[str, Any], named: list[tup
         return []
     if epochs == 1 and schedule.at_epoch_start and not schedule.warmup_epochs:
         named.append(("optim.schedule.at_epoch_start", False))
-        return [
-            f"1 instead of {optim.epochs} epochs: at the full learning rate, not the schedule's last, which is 0"
-        ]
+        return [f"1 instead of {optim.epochs} epochs: at the full learning rate, not the schedule's last, which is 0"]
     if not (schedule.milestones or schedule.warmup_epochs):
         return []
     ratio = epochs / optim.epochs
