@@ -9,8 +9,9 @@ programs, slow each other down whatever they exchange: processor time, which sta
     python benchmarks/scale.py --method glmc --width 64 --batch 64 --json
     python benchmarks/scale.py --no-run --step-ms 100 --gradient-mb 102    only predict, for a GPU measured elsewhere
 
-The prediction: N GPUs with the measured step each, all-reducing the gradients in a ring; the last bucket, and what does
-not fit under the backward pass, is waited for. Its assumptions are options, and are printed.
+The prediction: N devices with the step of one process each, measured here or given, all-reducing its gradients in a
+ring; the last bucket, and what does not fit under the backward pass, is waited for. Its assumptions are options, and
+are printed.
 """
 
 from __future__ import annotations
@@ -177,7 +178,7 @@ def predicted_rows(predicted: dict[str, dict[str, float]]) -> list[list[str]]:
 def describe_assumptions(options: argparse.Namespace) -> str:
     """Return what the prediction rests on."""
     return (
-        f"assumed: a step of {options.step_ms:g} ms on one GPU, {options.gradient_mb:g} MB of gradients, "
+        f"assumed: a step of {options.step_ms:.4g} ms on one GPU, {options.gradient_mb:.4g} MB of gradients, "
         f"{options.per_node} GPUs a machine, {options.inside:g} GB/s per GPU inside and {options.between:g} GB/s per "
         f"machine between, {options.latency:g} us a message; the all-reduce goes on under the backward pass "
         f"({_BACKWARD:.0%} of a step), but for the last {_BUCKET / 1e6:g} MB; as many images for each GPU however many "
@@ -193,14 +194,17 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=32, help="images of each process and stream")
     parser.add_argument("--worlds", nargs="+", type=int, default=_WORLDS, help="numbers of processes")
     parser.add_argument("--no-run", action="store_true", help="only predict")
-    parser.add_argument("--step-ms", type=float, default=100.0, help="of one GPU, measured there: ltk train --dry-run")
-    parser.add_argument("--gradient-mb", type=float, default=102.2, help="4 bytes a parameter (ResNet-50: 102.2)")
+    parser.add_argument("--step-ms", type=float, help="of one GPU, from ltk train --dry-run there (as measured here)")
+    parser.add_argument("--gradient-mb", type=float, help="4 bytes a parameter, ResNet-50: 102.2 (as measured here)")
     parser.add_argument("--per-node", type=int, default=8, help="GPUs of a machine")
     parser.add_argument("--inside", type=float, default=150.0, help="GB/s per GPU within a machine")
     parser.add_argument("--between", type=float, default=12.5, help="GB/s per machine (100 Gbit/s)")
     parser.add_argument("--latency", type=float, default=10.0, help="microseconds of a message")
     parser.add_argument("--answer", type=Path, help=argparse.SUPPRESS)
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.no_run and not (options.step_ms and options.gradient_mb):
+        parser.error("--no-run measures nothing: give --step-ms and --gradient-mb")
+    return options
 
 
 def main() -> None:
@@ -215,6 +219,9 @@ def main() -> None:
     for found in measured.values():
         found["efficiency"] = first["step_ms"] / found["step_ms"] if first else 1.0
     network = Network(options.per_node, options.inside * 1e9, options.between * 1e9, options.latency / 1e6)
+    if first:  # processor time of one thread: a step on a core of its own
+        options.step_ms = options.step_ms or first["cpu_ms"]
+        options.gradient_mb = options.gradient_mb or first["gradient_mb"]
     predicted = predict_all(options.step_ms, options.gradient_mb, network)
     if options.json:
         print(json.dumps({"measured": measured, "predicted": predicted, "assumed": describe_assumptions(options)}))

@@ -43,4 +43,17 @@ def test_processes_are_measured(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert set(results["measured"]) == {"2"}
     assert 0 <= results["measured"]["2"]["communication"] < 1
     assert results["measured"]["2"]["gradient_mb"] > 0
-    assert "assumed: a step of 100 ms" in results["assumed"]
+    alone = results["measured"]["2"]
+    assert (
+        f"assumed: a step of {alone['cpu_ms']:.4g} ms on one GPU, {alone['gradient_mb']:.4g} MB" in results["assumed"]
+    )
+
+
+def test_a_prediction_needs_a_step(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["scale", "--no-run", "--step-ms", "100"])
+    with pytest.raises(SystemExit):
+        scale.main()
+    monkeypatch.setattr(sys, "argv", ["scale", "--no-run", "--step-ms", "100", "--gradient-mb", "102.2"])
+    capsys.readouterr()
+    scale.main()
+    assert "61.6" in capsys.readouterr().out
