@@ -1,13 +1,15 @@
 """Image files to uint8 tensors, strictly: what cannot be read in full is an error that names the file.
 
-JPEG and 8-bit PNG go through torchvision's decoders where they exist, everything else through Pillow (equal pixels, a
-third of the speed). The first frame is taken, EXIF orientation is ignored unless asked for (as in all published
-pipelines), 16-bit grey is scaled to 8 bit, palettes, CMYK and alpha are converted; 32-bit and float images are refused
-because their range is unknown. Nothing is ever padded, repaired or replaced by another image.
+JPEG goes through torchvision's decoder where it exists, everything else through Pillow (equal pixels, a third of the
+speed; torchvision's decoder of PNG dies of damaged files). The first frame is taken, EXIF orientation is ignored
+unless asked for (as in all published pipelines), 16-bit grey is scaled to 8 bit, palettes, CMYK and alpha are
+converted; 32-bit and float images are refused because their range is unknown. Nothing is ever padded, repaired or
+replaced by another image.
 """
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import stat
@@ -34,8 +36,12 @@ _CHUNK = 32
 _THREADED_SIZE = 64
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND\xaeB`\x82"
-# The operators behind torchvision.io.decode_jpeg and decode_png, whose wrappers warn that they will go some day.
-_FAST = hasattr(torch.ops.image, "decode_jpeg") and hasattr(torch.ops.image, "decode_png")
+# The operator behind torchvision.io.decode_jpeg, whose wrapper warns that it will go some day.
+_FAST = hasattr(torch.ops.image, "decode_jpeg")
+# What Pillow may take a file for, whatever its name: among the others are some that start programs (EPS: Ghostscript).
+_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA", "ICO", "PCX")
+# What Pillow's decoders raise on damaged files.
+_DAMAGE = (OSError, ValueError, SyntaxError, struct.error, EOFError, IndexError, TypeError, KeyError, RuntimeError)
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
@@ -58,17 +64,13 @@ def read_image(path: Path | str, *, upright: bool = False) -> Tensor:
 
 def decode_image(data: bytes, *, upright: bool = False) -> Tensor:
     """Return encoded image bytes as uint8 [3, H, W]; see ``read_image``."""
-    fast = _FAST and not upright
     if data[:8] == _PNG and data.rfind(_PNG_END) < 0:  # libraries do not miss the very end
         raise UnreadableImageError("damaged or truncated PNG")
-    if fast and data[:2] == b"\xff\xd8":
+    if _FAST and not upright and data[:2] == b"\xff\xd8":
         height, width, components = _jpeg_header(data)
         _check_size(height, width)
         if components != 4:
-            return _decode_fast(data, is_jpeg=True)
-    elif fast and data[:8] == _PNG and data[24:25] == b"\x08" and data[25:26] in (b"\x00", b"\x02"):
-        _check_size(*struct.unpack(">II", data[16:24])[::-1])
-        return _decode_fast(data, is_jpeg=False)
+            return _decode_jpeg(data)
     return _decode_with_pillow(data, upright)
 
 
@@ -85,21 +87,20 @@ def _read_file(path: Path | str) -> bytes:
     return data
 
 
-def _decode_fast(data: bytes, *, is_jpeg: bool) -> Tensor:
+def _decode_jpeg(data: bytes) -> Tensor:
     encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
     try:
-        decode = torch.ops.image.decode_jpeg if is_jpeg else torch.ops.image.decode_png
-        image: Tensor = decode(encoded, ImageReadMode.RGB.value, False)
+        image: Tensor = torch.ops.image.decode_jpeg(encoded, ImageReadMode.RGB.value, False)
         return image
     except RuntimeError as error:
-        raise UnreadableImageError(f"damaged or truncated {'JPEG' if is_jpeg else 'PNG'}") from error
+        raise UnreadableImageError("damaged or truncated JPEG") from error
 
 
 def _decode_with_pillow(data: bytes, upright: bool) -> Tensor:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # sizes are checked below; other warnings are about metadata
-            image: Image.Image = Image.open(io.BytesIO(data))
+            image: Image.Image = Image.open(io.BytesIO(data), formats=_known_formats())
             _check_size(image.height, image.width)
             image.load()
         if upright:
@@ -109,8 +110,14 @@ def _decode_with_pillow(data: bytes, upright: bool) -> Tensor:
         raise UnreadableImageError("more pixels than any photograph has") from error
     except UnidentifiedImageError as error:
         raise UnreadableImageError(f"not an image ({_describe(data)})") from error
-    except (OSError, ValueError, SyntaxError, struct.error, EOFError, IndexError, TypeError) as error:
+    except _DAMAGE as error:
         raise UnreadableImageError(f"damaged: {error}") from error
+
+
+@functools.cache
+def _known_formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
