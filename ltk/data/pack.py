@@ -21,7 +21,7 @@ import numpy.typing as npt
 from ltk.data.base import IntArray
 from ltk.errors import DataError
 
-FORMAT = "ltk.pack/2"
+FORMAT = "ltk.pack/3"
 FOLDER = ".ltk-packs"
 BLOCK = 256
 _SHARD_BYTES = 2**31
@@ -39,6 +39,7 @@ class PackInfo:
         shard_rows: images in each shard but the last, whole blocks.
         names: image paths relative to the root, by row.
         file_sizes: bytes of each image file when it was packed.
+        newest: when the last of them had been changed (nanoseconds since 1970); one changed later makes a pack stale.
         blocks: SHA-256 of each block of 256 rows.
         sha256: of the concatenated block checksums.
     """
@@ -48,6 +49,7 @@ class PackInfo:
     shard_rows: int
     names: list[str]
     file_sizes: list[int]
+    newest: int
     blocks: list[str]
     sha256: str
 
@@ -120,20 +122,24 @@ def find_pack(root: Path, names: Sequence[str], size: int, *, upright: bool = Fa
             if info.upright != upright or not all(name in row_of for name in names):
                 continue
             row_N = np.array([row_of[name] for name in names], dtype=np.int64)
-            if [info.file_sizes[row] for row in row_N.tolist()] == measure_files(root, names):
+            sizes, times = measure_files(root, names)
+            if max(times, default=0) <= info.newest and [info.file_sizes[row] for row in row_N.tolist()] == sizes:
                 return PackedImages(_open_shards(path, info), info.shard_rows, row_N)
     return None
 
 
-def measure_files(root: Path, names: Sequence[str]) -> list[int]:
-    """Return the bytes of each file, -1 where it is missing."""
-    sizes = []
+def measure_files(root: Path, names: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Return the bytes of each file, -1 where it is missing, and when it was changed (nanoseconds since 1970)."""
+    sizes, times = [], []
     for name in names:
         try:
-            sizes.append(os.stat(f"{root}/{name}").st_size)  # noqa: PTH116 - called once per image
+            found = os.stat(f"{root}/{name}")  # noqa: PTH116 - called once per image
+            size, time = found.st_size, found.st_mtime_ns
         except OSError:
-            sizes.append(-1)
-    return sizes
+            size, time = -1, 0
+        sizes.append(size)
+        times.append(time)
+    return sizes, times
 
 
 def read_info(path: Path) -> PackInfo:

@@ -57,7 +57,7 @@ def write_pack(
         BusyError: another process writes this pack.
         EnvironmentFault: the folder cannot be written, or the disk is full.
     """
-    task = _Task(root, names, measure_files(root, names), size, upright, shard_rows or choose_shard_rows(size))
+    task = _Task(root, names, *measure_files(root, names), size, upright, shard_rows or choose_shard_rows(size))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         journal = path.with_suffix(".blocks")
@@ -66,7 +66,8 @@ def write_pack(
                 raise BusyError(f"another process packs into {path}", "Wait for it, or choose another --out.")
             blocks = _write_shards(task, path, done, advance)
             digest = digest_bytes("".join(blocks).encode())
-            info = PackInfo(size, upright, task.shard_rows, list(names), task.file_sizes, blocks, digest)
+            newest = max(task.file_times, default=0)
+            info = PackInfo(size, upright, task.shard_rows, list(names), task.file_sizes, newest, blocks, digest)
             path.unlink(missing_ok=True)  # never a description beside pixels it does not describe
             for shard in info.shards(path):
                 _partial(shard).replace(shard)
@@ -88,13 +89,14 @@ class _Task:
     root: Path
     names: Sequence[str]
     file_sizes: list[int]
+    file_times: list[int]
     size: int
     upright: bool
     shard_rows: int
 
     def key(self, start: int, stop: int) -> str:
         """Return what a block in the journal is known by: whatever decides its pixels."""
-        images = (self.names[start:stop], self.file_sizes[start:stop])
+        images = (self.names[start:stop], self.file_sizes[start:stop], self.file_times[start:stop])
         return digest_bytes(repr((start, self.size, self.upright, self.shard_rows, *images)).encode())
 
     def decode(self, start: int, stop: int) -> tuple[bytes, list[str]]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -29,6 +30,13 @@ def open_root(root: Path) -> Source:
     return open_source("folder", root=root)
 
 
+def spoil(path: Path) -> None:
+    """Replace the content of a file behind everybody's back."""
+    before = path.stat()
+    path.write_bytes(b"x" * before.st_size)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
 def read_all(source: Source, size: int = 8) -> list[torch.Tensor]:
     return [split.read(range(len(split)), size) for split in source.splits.values()]
 
@@ -44,7 +52,7 @@ def test_packed_images_are_those_of_the_files(root: Path) -> None:
     assert info.shards(path) == {root / ".ltk-packs/folder-8.000.npy": (602, 3, 8, 8)}
     assert verify_pack(path) == []
     for name in NAMES:
-        (root / name).write_bytes(b"x" * (root / name).stat().st_size)  # now they can come from the pack alone
+        spoil(root / name)  # now they can come from the pack alone
     source = open_root(root)
     assert all(map(torch.equal, before, read_all(source)))
     train = source.splits["train"]
@@ -100,6 +108,16 @@ def test_a_changed_file_makes_the_pack_stale(root: Path, write_images: WriteImag
     assert train.read([5], 8).shape == (1, 3, 8, 8)
 
 
+def test_a_file_of_the_same_size_that_was_changed_makes_the_pack_stale(root: Path) -> None:
+    pack_source(open_root(root), 8)
+    (root / NAMES[5]).touch()
+    for packed in (False, True):
+        train = open_root(root).splits["train"]
+        assert isinstance(train, FileSplit)
+        assert (train.pack(8) is not None) == packed
+        pack_source(open_root(root), 8)
+
+
 def test_splits_travel_to_workers_without_the_pixels(root: Path) -> None:
     pack_source(open_root(root), 8)
     split = open_root(root).splits["train"]
@@ -126,7 +144,7 @@ def test_packing_goes_on_where_it_stopped(root: Path, monkeypatch: pytest.Monkey
     with (folder / "folder-8.blocks").open("a") as journal:
         journal.write("torn")
     for name in NAMES[:512]:
-        (root / name).write_bytes(b"x" * (root / name).stat().st_size)  # blocks 0 and 1 must not be read again
+        spoil(root / name)  # blocks 0 and 1 must not be read again
     pack_source(open_root(root), 8)
     assert all(map(torch.equal, expected, read_all(open_root(root))))
     assert [path.name for path in sorted(folder.iterdir())] == ["folder-8.000.npy", "folder-8.json"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import json
 import signal
 from pathlib import Path
@@ -51,7 +52,9 @@ def test_a_large_data_set_is_trained_killed_resumed_packed_and_evaluated(launche
     pack = launcher.run("data", "pack", NAME, "--root", "data", "--size", "16", cwd=place, before=TINY)
     assert pack.code == 0, pack.err
     for path in (place / "data" / "files").iterdir():
-        path.write_bytes(b"\0" * path.stat().st_size)  # all names link here: what trains now reads the pack alone
+        before = path.stat()  # all names link here: what trains now reads the pack alone
+        path.write_bytes(b"\0" * before.st_size)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     packed = launcher.run(*TRAIN, "--out", "packed", cwd=place, before=FROM_DISK)
     assert packed.code == 0, packed.err
     assert (place / "packed/metrics.jsonl").read_bytes() == (place / "killed/metrics.jsonl").read_bytes()
