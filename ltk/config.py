@@ -6,7 +6,7 @@ Everything here works without torch, so that a typing mistake is answered at onc
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -58,7 +58,7 @@ class DataSettings(Settings):
     @property
     def title(self) -> str:
         """What the images are called: the data set, or the folder of the user's own."""
-        return self.root.name if self.dataset in ("folder", "list") and self.root else self.dataset
+        return self.root.name if self.dataset in ("folder", "list", "csv") and self.root else self.dataset
 
 
 class ViewSettings(Settings):
@@ -90,13 +90,17 @@ class ScheduleSettings(Settings):
         "reach", description="how the warm-up ends: at 1, one step above 1 (PaCo on CIFAR), or start included (BaGMar)"
     )
     milestones: tuple[int, ...] = Field((), description="epochs at which the factor changes (multistep)")
-    factors: tuple[float, ...] = Field((), description="the factor from each milestone on (multistep)")
+    factors: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        (), description="the factor from each milestone on (multistep)"
+    )
     at_epoch_start: bool = Field(False, description="cosine stepped before each epoch: the last epoch has rate 0")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if len(self.milestones) != len(self.factors):
             raise ValueError("milestones and factors must be equally many")
+        if self.kind == "multistep" and not self.milestones:
+            raise ValueError("multistep needs milestones and factors")
         if list(self.milestones) != sorted(self.milestones):
             raise ValueError("milestones must ascend")
         return self
@@ -130,6 +134,8 @@ class OptimSettings(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.nesterov and (self.optimizer != "sgd" or not self.momentum):
+            raise ValueError("nesterov needs optimizer sgd and a momentum")
         if self.schedule.warmup_epochs > self.epochs:
             raise ValueError(f"schedule.warmup_epochs {self.schedule.warmup_epochs} > epochs {self.epochs}")
         if self.epochs == 1 and self.schedule.at_epoch_start and not self.schedule.warmup_epochs:

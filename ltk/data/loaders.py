@@ -30,6 +30,19 @@ class StreamSource:
     views: Sequence[View]
 
 
+def count_steps(length: int, batch_size: int, *, drop_last: bool, world: int = 1) -> int:
+    """Return how many steps an epoch has.
+
+    Args:
+        length: images of the first stream.
+        batch_size: images per step, over all processes.
+        drop_last: leave out a last, smaller batch; one that gives a process a single image is always left out.
+        world: number of processes.
+    """
+    whole, rest = divmod(length, batch_size)
+    return whole + (not drop_last and rest >= 2 * world)
+
+
 class Loader:
     """Yields, for each step of an epoch, one batch per stream.
 
@@ -59,10 +72,8 @@ class Loader:
         self.bank, self.streams, self.batch_size = bank, dict(streams), batch_size
         self._rank, self._world = rank, world
         self.length = next(iter(self.streams.values())).sampler.length
-        whole, rest = divmod(self.length, batch_size)
-        has_rest = not drop_last and rest >= 2 * world
-        self.steps = whole + 1 if has_rest else whole
-        self._end = whole * batch_size + (rest // world * world if has_rest else 0)
+        self.steps = count_steps(self.length, batch_size, drop_last=drop_last, world=world)
+        self._end = min(self.steps * batch_size, self.length // world * world)
         root = draws.make_key(seed, bank.target_N.device)
         self._keys = {name: draws.fold(root, i) for i, name in enumerate(self.streams)}
 

@@ -14,8 +14,9 @@ from ltk.data.banks import fits_in_memory
 from ltk.data.base import IntArray, Split, count_of
 from ltk.data.catalogue import FACTS, Facts, train_counts
 from ltk.data.image import ImageSpec
+from ltk.data.loaders import count_steps
 from ltk.data.splits import imbalance_counts
-from ltk.engine.build import build_method, plan_data, resolve_machine
+from ltk.engine.build import build_method, create_streams, plan_data, resolve_machine
 from ltk.engine.parallel import check_batch_size
 from ltk.engine.rehearsal import SECONDS, Rehearsal, rehearse
 from ltk.errors import DataError
@@ -64,7 +65,9 @@ def estimate(config: RunConfig, devices: int = 1, seconds: float = SECONDS) -> d
     method, _ = build_method(config, subject.counts_K.tolist(), image)
     method.check_batch_size(optim.batch_size)
     images = int(subject.counts_K.sum())
-    steps = images // optim.batch_size if optim.drop_last else -(-images // optim.batch_size)
+    labels_N = np.repeat(np.arange(len(subject.counts_K)), subject.counts_K)
+    first = next(iter(create_streams(config, method, image, labels_N).values()))
+    steps = count_steps(first.sampler.length, optim.batch_size, drop_last=optim.drop_last, world=devices)
     views = sum(stream.views for stream in method.streams.values())
     figures = {
         "training images": f"{images:,}",

@@ -21,6 +21,7 @@ from ltk.engine.parallel import check_alike, describe_other_world, leading_repor
 from ltk.engine.parent import Parent, open_parent
 from ltk.engine.reporter import Reporter
 from ltk.engine.run_dir import (
+    CARD,
     CONFIG,
     ENVIRONMENT,
     MODEL,
@@ -151,6 +152,11 @@ def _begin(plan: DataPlan, parent: Parent | None) -> Built:
 
 def _load(run_dir: RunDir, reporter: Reporter) -> Checkpoint | None:
     """The newest whole checkpoint; None where the run was killed before it wrote its first one."""
+    if not run_dir.has_begun and (run_dir.path / CARD).exists():
+        raise DataError(
+            f"{run_dir.path} holds a model file that is judged there; it was not trained there",
+            "Train on with ltk finetune-classifier FILE, or begin a run from it with --set model.pretrained=FILE.",
+        )
     if not run_dir.has_begun:
         reporter.warn(f"{run_dir.path} has no checkpoint yet: it starts from the beginning")
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,11 @@ def _open_wandb(folder: Path) -> Sink:
         import wandb
     except ImportError as error:
         raise EnvironmentFault("wandb is not installed", "pip install 'ltk[wandb]'") from error
-    run = wandb.init(project="ltk", name=folder.name, dir=folder, resume="allow", id=folder.name)
+    identity = folder / "wandb.id"  # names of runs are not unique: ce-001 is there for every data set
+    if not identity.exists():
+        write_text(identity, uuid.uuid4().hex)
+    name = "/".join(folder.resolve().parts[-2:])
+    run = wandb.init(project="ltk", name=name, dir=folder, resume="allow", id=identity.read_text(encoding="utf-8"))
     return lambda record: run.log(_flat(record), step=int(record["epoch"]))
 
 

@@ -4,7 +4,7 @@ Each published recipe is a choice of arguments (a golden test compares all of th
 
 ================  ==========================================================================================
 GLMC CIFAR        cosine
-GLMC large        glmc-large: one epoch at the full rate, then a warm-up that passes 1 by a tenth, then cosine
+GLMC large        glmc-large, warm-up 10: one epoch at the full rate, a warm-up that passes 1 by a tenth, then cosine
 LDAM, GCL         multistep, warm-up 5, factors .01/.0001 and .1/.01
 cRT, MaxNorm      cosine, at_epoch_start
 PaCo CIFAR        multistep, warm-up 10 "overshoot"
@@ -20,8 +20,6 @@ import math
 
 from ltk.config import ScheduleSettings
 
-_GLMC_WARMUP = 10
-
 
 def lr_factor(schedule: ScheduleSettings, epoch: int, epochs: int) -> float:
     """Return what the base learning rate is multiplied with in an epoch.
@@ -35,7 +33,7 @@ def lr_factor(schedule: ScheduleSettings, epoch: int, epochs: int) -> float:
     """
     warmup = schedule.warmup_epochs
     if schedule.kind == "glmc-large":
-        return _glmc_large(epoch, epochs)
+        return _glmc_large(epoch, epochs, warmup)
     if epoch < warmup + (schedule.warmup_form == "overshoot"):
         return _warmup(epoch, warmup, schedule.warmup_start, schedule.warmup_form)
     if schedule.kind == "constant":
@@ -62,11 +60,11 @@ def _cosine(epoch: int, epochs: int, warmup_epochs: int, at_epoch_start: bool) -
     return 0.5 * (1 + math.cos(math.pi * place))
 
 
-def _glmc_large(epoch: int, epochs: int) -> float:
+def _glmc_large(epoch: int, epochs: int, warmup_epochs: int) -> float:
     """GLMC on ImageNet-LT and iNaturalist: the value computed for the epoch before, so epoch 0 has the full rate."""
     if epoch == 0:
         return 1.0
     before = epoch - 1
-    if before <= _GLMC_WARMUP:
-        return (before + 1) / _GLMC_WARMUP
-    return 0.5 * (1 + math.cos(math.pi * (before - _GLMC_WARMUP + 1) / (epochs - _GLMC_WARMUP + 1)))
+    if warmup_epochs and before <= warmup_epochs:
+        return (before + 1) / warmup_epochs
+    return 0.5 * (1 + math.cos(math.pi * (before - warmup_epochs + 1) / (epochs - warmup_epochs + 1)))

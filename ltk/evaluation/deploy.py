@@ -122,7 +122,7 @@ def remove_training_only(method: Method) -> None:
     tensors = [*method.named_parameters(), *method.named_buffers()]
     for name, _ in [*method.named_modules(), *tensors]:
         owner, _, attribute = name.rpartition(".")
-        if not name.startswith(prefixes):
+        if not f"{name}.".startswith(prefixes):  # a prefix may end in a dot: then the module itself goes too
             continue
         try:
             delattr(method.get_submodule(owner), attribute)

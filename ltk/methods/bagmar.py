@@ -121,7 +121,7 @@ class BaGMar(LinearMethod):
 
     Args:
         backbone: features to learn.
-        class_counts: class_counts_K, training images of each class (their number alone is used).
+        class_counts: class_counts_K, training images of each class (their number, and the length of an epoch).
         margin: "code" or "paper".
         lambda_1: strength of log theta.
         lambda_2: strength of log phi, paper form alone.
@@ -155,7 +155,7 @@ class BaGMar(LinearMethod):
         self.margin, self.lambda_1, self.accumulate = margin, lambda_1, accumulate
         self.lambda_2 = 1.0 if lambda_2 is None else lambda_2
         self.freeze_bn = freeze_bn
-        self.streams = {"main": Stream(sampler)}
+        self.streams = {"main": Stream(sampler, options={"num_samples": int(class_counts.sum())})}
         backbone.requires_grad_(not frozen_backbone)
 
     def train(self, mode: bool = True) -> Self:

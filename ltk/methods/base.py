@@ -57,7 +57,7 @@ class Method(nn.Module):
     training_only: ClassVar[tuple[str, ...]] = ()
     classifier_name: ClassVar[str] = "fc"
     backbone_options: ClassVar[tuple[str, ...]] = ()
-    uses_prior: ClassVar[bool] = True
+    uses_prior: bool = True
     second_stage: ClassVar[str] = "crt"
     takes_features: bool = False
     streams: Mapping[str, Stream]

@@ -87,7 +87,7 @@ class RetrainClassifierOptions(Settings):
 
 def create_stream(rule: str, beta: float, num_samples: int | None) -> Stream:
     """Return how images are drawn: by the sampler of a ``*-rs`` rule, else uniformly; ``num_samples`` per epoch."""
-    options: dict[str, float] = {"beta": beta} if rule == "effective-rs" else {}
+    options: dict[str, float] = {"beta": beta} if rule in ("effective-rs", "cb-effective-rs") else {}
     if num_samples is not None:
         options["num_samples"] = num_samples
     return Stream(_SAMPLERS.get(rule, "uniform"), options=options)

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from ltk import draws
 from ltk.distributed import gather, rank, world_size
+from ltk.errors import UsageError
 from ltk.methods.base import Method, Stream
 from ltk.methods.contrastive import class_prior, paco_loss, unit_embeddings
 from ltk.models.backbones import Backbone
@@ -43,6 +44,7 @@ from ltk.settings import Settings
 from ltk.types import Batch, Progress, StepOutput
 
 _DRAW_SHUFFLE = 0
+_LEAST_IMAGES = 2  # that batch normalisation can take
 
 
 class PaCoOptions(Settings):
@@ -122,8 +124,18 @@ class PaCo(Method):
         self.momentum, self.virtual_gpus = momentum, virtual_gpus
 
     def check_batch_size(self, batch_size: int) -> None:
-        """Check that whole batches fill the queue; see ``KeyQueue.check_batch_size``."""
+        """Check that whole batches fill the queue, see ``KeyQueue.check_batch_size``, and each virtual GPU.
+
+        Raises:
+            UsageError: they do not.
+        """
         self.queue.check_batch_size(batch_size)
+        most = batch_size // world_size() // _LEAST_IMAGES
+        if self.virtual_gpus > most:
+            raise UsageError(
+                f"virtual_gpus {self.virtual_gpus} leaves less than {_LEAST_IMAGES} images of a batch to each",
+                f"At most --set method.virtual_gpus={most}, or a larger --batch-size.",
+            )
 
     def forward(self, batches: Mapping[str, Batch], progress: Progress) -> StepOutput:
         """Move the key encoder, contrast queries with keys and queue, then put the keys into the queue."""
@@ -142,10 +154,14 @@ class PaCo(Method):
     def _encode(self, backbone: nn.Module, projector: nn.Module, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """Return features and unit embeddings; each virtual GPU's part by itself, for its BatchNorm."""
         features, embeddings = [], []
-        for part_BCHW in x_BCHW.tensor_split(self.virtual_gpus):
+        for part_BCHW in self._split(x_BCHW):
             features.append(backbone(part_BCHW))
             embeddings.append(unit_embeddings(projector(features[-1])))
         return torch.cat(features), torch.cat(embeddings)
+
+    def _split(self, batch: Tensor) -> tuple[Tensor, ...]:
+        """Return the parts of the virtual GPUs; a last, smaller batch may have fewer."""
+        return batch.tensor_split(min(self.virtual_gpus, max(1, len(batch) // _LEAST_IMAGES)))
 
     @torch.no_grad()
     def _encode_keys(self, x_BCHW: Tensor, key: Tensor) -> Tensor:
@@ -160,7 +176,7 @@ class PaCo(Method):
 
     def _loss(self, query_BE: Tensor, key_BE: Tensor, target_B: Tensor, center_logits_BK: Tensor) -> Tensor:
         """Mean over the virtual GPUs of the loss on each one's own queries and keys and the common queue."""
-        parts = (tensor.tensor_split(self.virtual_gpus) for tensor in (query_BE, key_BE, target_B, center_logits_BK))
+        parts = (self._split(tensor) for tensor in (query_BE, key_BE, target_B, center_logits_BK))
         losses = [
             paco_loss(
                 torch.cat((q_BE, k_BE, self.queue.keys_QE)),

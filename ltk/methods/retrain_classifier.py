@@ -143,6 +143,7 @@ class RetrainClassifier(Method):
             gcl_logits, scale=scale, margin=margin, noise_scale=noise_scale, form=form, easy_margin=easy_margin
         )
         self.scale = scale if recipe == "gcl" else 1.0
+        self.uses_prior = recipe not in ("crt", "lws") or rule != "uniform"
         num_samples = int(class_counts.sum()) if epoch_length == "images" else None
         self.streams = {"main": create_stream(rule, beta, num_samples)}
         self.fc = _create_head(recipe, backbone.num_features, len(class_counts))

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from ltk.cli import app
 from ltk.engine.adopt import adopt_model
-from ltk.engine.fit import fit
+from ltk.engine.fit import fit, resume
 from ltk.errors import DataError, UsageError
 from ltk.evaluation.evaluate import ensure_logits
 from ltk.resolve import resolve_config
@@ -89,3 +89,11 @@ def test_names_that_are_not_mere_numbers_must_agree(tmp_path: Path) -> None:
         for old, new in (("beech", "0"), ("cedar", "1")):
             (renamed / part / old).rename(renamed / part / new)
     assert adopt_model(file, tmp_path, dataset=str(renamed), root=None, imb=None)
+
+
+def test_a_model_file_made_a_run_is_not_trained(run: Path, tmp_path: Path) -> None:
+    path = adopt_model(run / "model.safetensors", tmp_path, dataset="digits", root=None, imb=None)
+    before = {each: each.read_bytes() for each in path.rglob("*") if each.is_file() and each.name != "run.lock"}
+    with pytest.raises(DataError, match="holds a model file that is judged there"):
+        resume(path)
+    assert all(each.read_bytes() == data for each, data in before.items())

@@ -14,7 +14,7 @@ from benchmarks._pil import MEAN
 from benchmarks._sides import SIZE, LtkSide, Task
 from ltk.cli import app
 from ltk.data.image import ImageSpec
-from ltk.engine.build import build_method, resolve_machine
+from ltk.engine.build import build, build_method, plan_data, resolve_machine
 from ltk.engine.dry_run import estimate
 from ltk.engine.rehearsal import STEPS, Rehearsal, rehearse
 from ltk.errors import DataError, UsageError
@@ -34,6 +34,16 @@ def test_images_that_are_here_are_read_and_steps_of_the_whole_batch_timed() -> N
     assert "images/s, once: " in figures["reading"]
     assert figures["steps"] == "60 epochs x 6 = 360"
     assert "evaluation" in figures["time per epoch"]
+
+
+def test_steps_are_those_of_the_loader() -> None:
+    for sampler in ("uniform", "class-aware"):
+        config = resolve("bagmar", optim__drop_last=True, method__sampler=sampler).config
+        built = build(plan_data(config))
+        assert estimate(config, seconds=0.1)["steps"] == f"60 epochs x {built.loader.steps} = {60 * built.loader.steps}"
+        assert built.loader.steps == 342 // 64
+    left_out = resolve("ce", optim__batch_size=11).config
+    assert estimate(left_out, seconds=0.1)["steps"].startswith("60 epochs x 31")
 
 
 def test_images_that_are_not_here_are_made_up(tmp_path: Any) -> None:

@@ -25,8 +25,8 @@ BAGMAR = {"kind": "cosine", "warmup_form": "inclusive", "warmup_start": 0.5, "at
 
 CASES: list[tuple[str, int, str, float, dict[str, Any]]] = [
     ("c08_lr_glmc", 0, "lr_used_in_epoch", 0.01, {}),
-    ("c08_lr_glmc", 1, "lr_used_in_epoch", 0.1, {"kind": "glmc-large"}),
-    ("c08_lr_glmc", 2, "lr_used_in_epoch", 0.1, {"kind": "glmc-large"}),
+    ("c08_lr_glmc", 1, "lr_used_in_epoch", 0.1, {"kind": "glmc-large", "warmup_epochs": 10}),
+    ("c08_lr_glmc", 2, "lr_used_in_epoch", 0.1, {"kind": "glmc-large", "warmup_epochs": 10}),
     (
         "c08_lr_gcl_cifar",
         0,

@@ -138,6 +138,7 @@ def test_what_only_training_needs_is_left_out(tiny_backbone: Callable[[], Backbo
     remove_training_only(method)
     assert set(method.state_dict()) == kept
     assert torch.equal(method.predict(x_BCHW), before)
+    assert repr(method)  # exporters print it: no module may be left that lacks its parameters
 
 
 def test_predictions_of_files(run: Path, result: EvaluatedRun, deployment: Deployment, tmp_path: Path) -> None:

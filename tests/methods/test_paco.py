@@ -377,6 +377,16 @@ def test_virtual_gpus_are_the_mean_over_parts(tiny_backbone: Tiny) -> None:
     torch.testing.assert_close(method.queue.keys_QE[6:12], halves[1][1].queue.keys_QE[:6])
 
 
+def test_a_last_batch_is_shared_by_fewer_virtual_gpus(tiny_backbone: Tiny, step: Callable[..., StepOutput]) -> None:
+    """Four of them cannot have two images each of five."""
+    method = create(tiny_backbone(), virtual_gpus=4)
+    batch = Batch((torch.randn(5, 3, 8, 8), torch.randn(5, 3, 8, 8)), *[torch.arange(5) % 4] * 3)
+    assert torch.isfinite(method({"main": batch}, progress()).loss)
+    method.queue.check_batch_size(4)
+    with pytest.raises(UsageError, match="virtual_gpus 4 leaves less than 2 images"):
+        method.check_batch_size(4)
+
+
 def spread(method: PaCo) -> float:
     """Standard deviation of the projector's last weight."""
     return float(method.get_parameter("projector.3.weight").detach().std())

@@ -243,7 +243,7 @@ def test_rules(rule: str, sampler: str, tiny_backbone: Create, step: Callable[..
     method = create(tiny_backbone(), recipe="crt", rule=rule, beta=0.99)
     stream = method.streams["main"]
     assert stream.sampler == sampler
-    assert dict(stream.options or {}) == ({"beta": 0.99} if rule == "effective-rs" else {})
+    assert dict(stream.options or {}) == ({"beta": 0.99} if rule.endswith("effective-rs") else {})
     weight_K = {
         "balanced-rw": inverse_power_weights(COUNTS, total=1.0),
         "effective-rw": effective_number_weights(COUNTS, 0.99, total=1.0),
@@ -251,6 +251,14 @@ def test_rules(rule: str, sampler: str, tiny_backbone: Create, step: Callable[..
     output = step(method, 4)
     expected = F.cross_entropy(output.logits_BK, TARGET, None if weight_K is None else weight_K.float())
     torch.testing.assert_close(output.loss, expected)
+
+
+def test_only_what_compensates_for_frequencies_says_so(tiny_backbone: Create) -> None:
+    assert not create(tiny_backbone(), recipe="crt", rule="uniform").uses_prior
+    assert not create(tiny_backbone(), recipe="lws", rule="uniform").uses_prior
+    assert create(tiny_backbone(), recipe="crt").uses_prior
+    assert create(tiny_backbone(), recipe="crt", rule="balanced-rw").uses_prior
+    assert create(tiny_backbone(), recipe="maxnorm", rule="uniform").uses_prior
 
 
 def test_an_epoch_may_be_as_long_as_the_training_set(tiny_backbone: Create) -> None:
