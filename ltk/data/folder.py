@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 import os
-import unicodedata
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ltk.data.base import Source, count_of
+from ltk.data.class_names import check_class_names
 from ltk.data.files import FileSplit, create_file_source
-from ltk.data.tail_split import match_lots, name_small_classes, split_tail_safe
-from ltk.errors import DataError, EnvironmentFault, UnsafeError
+from ltk.data.leaks import note_torn_lots
+from ltk.data.links import check_link
+from ltk.data.listfile import show_names
+from ltk.data.tail_split import draw_test, match_lots, refuse_draw
+from ltk.errors import DataError, EnvironmentFault
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".avif", ".jp2")
+SUFFIXES = (
+    ".jpg",
+    ".jpeg",
+    ".jfif",
+    ".png",
+    ".ppm",
+    ".pgm",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".webp",
+    ".gif",
+    ".avif",
+    ".jp2",
+)
+_SIDECARS = ("", ".txt", ".json", ".csv", ".md", ".xml", ".db", ".ini")  # beside images, and expected to be no images
 
 
 @dataclass(frozen=True)
@@ -26,11 +45,13 @@ class Listing:
         class_names: names of the class folders, sorted.
         names: image paths relative to the root given to ``list_classes``, class after class, sorted.
         labels: class of each image.
+        notes: what was left out.
     """
 
     class_names: tuple[str, ...]
     names: list[str]
     labels: list[int]
+    notes: tuple[str, ...]
 
 
 def check_folder(path: Path) -> None:
@@ -62,52 +83,70 @@ def list_classes(root: Path, part: str = "", *, allow_outside: bool = False) -> 
         allow_outside: accept links that lead out of ``root``.
 
     Raises:
-        DataError: no classes, or classes without images.
+        DataError: no classes, classes without images, or classes whose names are not text.
         UnsafeError: a link leads out of ``root``.
     """
     folder = root / part
     check_folder(folder)
-    classes = sorted(entry.name for entry in _scan(folder) if _is_folder(entry))
-    _check_twins(folder, classes)
+    if part and folder.is_symlink():
+        check_link(root, part, allow_outside=allow_outside)
+    entries = _scan(folder)
+    classes = sorted(entry.name for entry in entries if _is_folder(entry))
+    check_class_names(folder, classes)
     names: list[str] = []
     labels: list[int] = []
+    others: Counter[str] = Counter()
+    links = {entry.name for entry in entries if entry.is_symlink()}
     for label, name in enumerate(classes):
-        own = sorted(_walk(root, f"{part}/{name}" if part else name, allow_outside))
+        path = f"{part}/{name}" if part else name
+        if name in links:
+            check_link(root, path, allow_outside=allow_outside)
+        own = sorted(_walk(root, path, allow_outside, others))
         names += own
         labels += [label] * len(own)
+    files = {entry.name for entry in entries} - set(classes)
+    notes = _note_left_out(part, sorted(name for name in files if name.lower().endswith(SUFFIXES)), others)
+    _check_filled(folder, classes, labels, notes)
+    return Listing(tuple(classes), names, labels, notes)
+
+
+def _note_left_out(part: str, beside: Sequence[str], others: Counter[str]) -> tuple[str, ...]:
+    notes = []
+    where = f"{part}: " if part else ""
+    if beside:
+        count = count_of(len(beside), "image")
+        notes.append(f"{where}{count} beside the class folders, in no class and left out: {show_names(beside)}")
+    if others:
+        named = show_names([f"{n} {suffix}" for suffix, n in others.most_common()])
+        notes.append(f"{where}{count_of(others.total(), 'file')} of kinds that ltk does not read, left out: {named}")
+    return tuple(notes)
+
+
+def _check_filled(folder: Path, classes: Sequence[str], labels: Sequence[int], notes: Sequence[str]) -> None:
+    if not labels:
+        hint = "; ".join(notes) or "Put each class in a folder of its own."
+        raise DataError(f"{folder} holds no folders with images", hint)
     filled = set(labels)
     empty = [name for label, name in enumerate(classes) if label not in filled]
-    if not names:
-        raise DataError(f"{folder} holds no folders with images", "Put each class in a folder of its own.")
     if empty:
         raise DataError(
             f"{len(empty)} class folders in {folder} have no images: {', '.join(empty[:10])}",
             f"Remove them, or check the file types ({' '.join(SUFFIXES)}).",
         )
-    return Listing(tuple(classes), names, labels)
 
 
-def _check_twins(folder: Path, classes: list[str]) -> None:
-    seen: dict[str, str] = {}
-    for name in classes:
-        twin = seen.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
-        if twin != name:
-            raise DataError(
-                f"{folder} has class folders {twin!r} and {name!r}, which differ only in letter case or in how accents"
-                " are encoded",
-                "Merge them or rename one.",
-            )
-
-
-def _walk(root: Path, relative: str, allow_outside: bool) -> Iterator[str]:
+def _walk(root: Path, relative: str, allow_outside: bool, others: Counter[str]) -> Iterator[str]:
+    """Yield the images below a folder, and count the endings of other files."""
     for entry in _scan(root / relative):
         path = f"{relative}/{entry.name}"
         if entry.is_symlink():
-            _check_link(root, path, allow_outside)
+            check_link(root, path, allow_outside=allow_outside)
         if _is_folder(entry):
-            yield from _walk(root, path, allow_outside)
+            yield from _walk(root, path, allow_outside, others)
         elif entry.name.lower().endswith(SUFFIXES):
             yield path
+        elif (suffix := Path(entry.name).suffix.lower()) not in _SIDECARS:
+            others[suffix] += 1
 
 
 def _scan(folder: Path) -> list[os.DirEntry[str]]:
@@ -122,91 +161,88 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _check_link(root: Path, relative: str, allow_outside: bool) -> None:
-    try:
-        target = (root / relative).resolve()
-    except (OSError, RuntimeError):
-        return  # a link to itself: reading it reports it
-    if (root / relative).parent.resolve().is_relative_to(target):
-        raise DataError(f"{relative} is a link to a folder it lies in", "Remove it.")
-    if not allow_outside and not target.is_relative_to(root.resolve()):
-        raise UnsafeError(f"{relative} is a link that leads out of {root}", "Use --allow-outside if that is intended.")
-
-
 def open_folder(
     name: str,
     root: Path,
     *,
-    test: float = 0.2,
-    min_per_class: int = 3,
-    seed: int = 0,
+    test: float | None = None,
+    min_per_class: int | None = None,
+    seed: int | None = None,
     group_regex: str | None = None,
     allow_outside: bool = False,
 ) -> Source:
     """Open a folder of images.
 
     With ``root/train`` the other splits are ``root/test`` and ``root/val`` (a lone ``val`` is the test set, as in
-    ImageNet). Otherwise ``root`` is one folder of classes, whose test split is drawn here (see ``split_tail_safe``).
+    ImageNet). Otherwise ``root`` is one folder of classes, whose test split is drawn here (see ``draw_test``).
 
     Args:
         name: what to call the source.
         root: the folder.
-        test: share of each class (or number of images, from 1) for the test split, when ltk draws it.
-        min_per_class: least images of a class in each split; classes too small for that are named in the notes.
-        seed: of the split.
+        test: share of each class (or number of images, from 1) for the test split that ltk draws; 0.2 when None.
+        min_per_class: least images of a class in train and the drawn test split; classes too small for that are named
+            in the notes; 3 when None.
+        seed: of the drawn test split; 0 when None.
         group_regex: images of one lot, animal or patient stay on one side; the first parenthesis of this pattern finds
-            it in the path.
+            it in the path below ``root``, or below ``root/train`` and so on.
         allow_outside: accept links that lead out of ``root``.
 
     Raises:
         DataError: no images, or classes that differ between the splits.
         UnsafeError: a link leads out of ``root``.
-        UsageError: numbers out of range or a bad pattern.
+        UsageError: numbers out of range, a bad pattern, or options of a drawn split where there is a test folder.
     """
     check_folder(root)
     if (root / "train").is_dir():
-        parts, class_names, notes = _open_parts(root, allow_outside)
+        present = [part for part in ("test", "val") if (root / part).is_dir()]
+        if not present:
+            raise DataError(
+                f"{root} has train/ but neither test/ nor val/", "Add one, or give one folder of classes to split."
+            )
+        refuse_draw(
+            f"{root} has a test split of its own, {present[0]}/", test=test, min_per_class=min_per_class, seed=seed
+        )
+        parts, class_names, notes = _open_parts(root, present, group_regex, allow_outside)
         return create_file_source(name, class_names, parts, notes)
     listing = list_classes(root, allow_outside=allow_outside)
     lots = match_lots(listing.names, group_regex) if group_regex else None
     labels_N = np.array(listing.labels)
-    indices = split_tail_safe(
-        labels_N,
-        {"test": test},
-        num_classes=len(listing.class_names),
-        min_per_class=min_per_class,
-        seed=seed,
-        lots=lots,
+    indices, notes = draw_test(
+        labels_N, listing.class_names, test=test, min_per_class=min_per_class, seed=seed, lots=lots
     )
-    notes = name_small_classes(labels_N, indices, min_per_class, listing.class_names)
     parts = {}
     for split, own in indices.items():
         parts[split] = FileSplit(root, [listing.names[i] for i in own], labels_N[own])
         parts[split].lots = lots and [lots[i] for i in own]
-    return create_file_source(name, listing.class_names, parts, notes)
+    return create_file_source(name, listing.class_names, parts, listing.notes + notes)
 
 
-def _open_parts(root: Path, allow_outside: bool) -> tuple[dict[str, FileSplit], tuple[str, ...], tuple[str, ...]]:
-    present = [part for part in ("test", "val") if (root / part).is_dir()]
-    if not present:
-        raise DataError(
-            f"{root} has train/ but neither test/ nor val/", "Add one, or give one folder of classes to split."
-        )
+def _open_parts(
+    root: Path, present: Sequence[str], group_regex: str | None, allow_outside: bool
+) -> tuple[dict[str, FileSplit], tuple[str, ...], tuple[str, ...]]:
     listings = {part: list_classes(root, part, allow_outside=allow_outside) for part in ("train", *present)}
-    if present == ["val"]:
-        listings["test"] = listings.pop("val")
     class_names = listings["train"].class_names
-    parts, notes = {}, []
+    label_of = {name: label for label, name in enumerate(class_names)}
+    parts: dict[str, FileSplit] = {}
+    notes: list[str] = []
     for part, listing in listings.items():
-        unknown = sorted(set(listing.class_names) - set(class_names))
-        absent = sorted(set(class_names) - set(listing.class_names))
-        if unknown:
-            raise DataError(
-                f"{part} has {count_of(len(unknown), 'class')} not in {root / 'train'}: {', '.join(unknown[:10])}",
-                "Every class needs training images; rename or remove these folders.",
-            )
-        if absent:
-            notes.append(f"{part} has no image of {count_of(len(absent), 'class')}: {', '.join(absent[:10])}")
-        to_label = np.array([class_names.index(n) for n in listing.class_names])
-        parts[part] = FileSplit(root, listing.names, to_label[listing.labels])
+        split = "test" if present == ["val"] and part == "val" else part
+        notes += [*listing.notes, *_compare_classes(root, split, listing.class_names, class_names)]
+        to_label = np.array([label_of[n] for n in listing.class_names])
+        parts[split] = FileSplit(root, listing.names, to_label[listing.labels])
+        if group_regex:
+            parts[split].lots = match_lots([name.partition("/")[2] for name in listing.names], group_regex, part)
+    notes += note_torn_lots({split: own.lots for split, own in parts.items()})
     return parts, class_names, tuple(notes)
+
+
+def _compare_classes(root: Path, split: str, found: Sequence[str], class_names: Sequence[str]) -> Iterator[str]:
+    unknown = sorted(set(found) - set(class_names))
+    absent = sorted(set(class_names) - set(found))
+    if unknown:
+        raise DataError(
+            f"{split} has {count_of(len(unknown), 'class')} not in {root / 'train'}: {', '.join(unknown[:10])}",
+            "Every class needs training images; rename or remove these folders.",
+        )
+    if absent:
+        yield f"{split} has no image of {count_of(len(absent), 'class')}: {', '.join(absent[:10])}"

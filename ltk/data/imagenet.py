@@ -24,7 +24,7 @@ def open_imagenet(name: str, root: Path) -> Source:
     facts = get_facts(name)
     bases = (root / name, root / "imagenet-lt", root)
     base = next((base for base in bases if (base / "train").is_dir() and (base / "val").is_dir()), bases[0])
-    source = open_folder(name, base)
+    source = open_folder(name, base, allow_outside=True)  # train/ and val/ are often links to where ImageNet lies
     found = {split: len(images) for split, images in source.splits.items()}
     if found != facts.images or len(source.class_names) != facts.num_classes:
         raise DataError(

@@ -6,7 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
@@ -91,6 +91,11 @@ def _escape(line: str) -> str:
     return repr(line[:200])[1:-1] + ("..." if len(line) > 200 else "")
 
 
+def show_names(names: Sequence[str], most: int = _SHOWN) -> str:
+    """Return the first few names in one line, with what cannot be printed escaped."""
+    return ", ".join(map(_escape, names[:most])) + (", ..." if len(names) > most else "")
+
+
 def _gather(faults: Sequence[str]) -> str:
     rest = f"\n  ... and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
     return "\n  ".join(faults[:_SHOWN]) + rest
@@ -166,7 +171,8 @@ class ImageTable:
         names: relative paths, with "/".
         class_names: distinct labels; in order of number when all are whole numbers, else sorted.
         labels_N: int64 positions in ``class_names``.
-        lots: what belongs together (a lot, an animal, a patient), per image; None without such a column.
+        lots: what belongs together (a lot, an animal, a patient), per image, its own path where the cell is blank; None
+            without such a column.
         splits: "train", "val" or "test", per image; None without such a column.
     """
 
@@ -175,6 +181,16 @@ class ImageTable:
     labels_N: IntArray
     lots: list[str] | None
     splits: list[str] | None
+
+    def take(self, indices: Sequence[int]) -> ImageTable:
+        """Return some of the rows; the classes stay."""
+        return replace(
+            self,
+            names=[self.names[i] for i in indices],
+            labels_N=self.labels_N[np.asarray(indices, dtype=np.int64)],
+            lots=self.lots and [self.lots[i] for i in indices],
+            splits=self.splits and [self.splits[i] for i in indices],
+        )
 
 
 def parse_table(path: Path, *, group_col: str = "group", allow_outside: bool = False) -> ImageTable:
@@ -204,11 +220,12 @@ def parse_table(path: Path, *, group_col: str = "group", allow_outside: bool = F
     _check_rows(path, rows, values)
     class_names = _order_classes(values["label"])
     position = {name: label for label, name in enumerate(class_names)}
+    lots = values.get(group_col.lower())
     return ImageTable(
         names=check_names(values["path"], path, allow_outside=allow_outside),
         class_names=class_names,
         labels_N=np.array([position[label] for label in values["label"]], dtype=np.int64),
-        lots=values.get(group_col.lower()),
+        lots=lots and [lot or name for lot, name in zip(lots, values["path"], strict=True)],
         splits=[split.lower() for split in values["split"]] if "split" in values else None,
     )
 

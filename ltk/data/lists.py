@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,8 +10,10 @@ import numpy as np
 from ltk.data.base import IntArray, Source, count_of
 from ltk.data.files import FileSplit, create_file_source
 from ltk.data.folder import check_folder
+from ltk.data.leaks import note_repeats, note_torn_lots
+from ltk.data.links import find_files
 from ltk.data.listfile import ImageList, check_labels, derive_class_names, parse_list, parse_table
-from ltk.data.tail_split import match_lots, name_small_classes, split_tail_safe
+from ltk.data.tail_split import draw_test, match_lots, refuse_draw
 from ltk.errors import DataError
 
 
@@ -34,12 +35,12 @@ def open_lists(
         train_list: training images; its labels define the classes.
         test_list: test images.
         val_list: validation images.
-        allow_outside: accept paths that lead out of ``root``.
+        allow_outside: accept paths and links that lead out of ``root``.
         skip_missing: leave out listed files that do not exist, and say so in the notes.
 
     Raises:
         DataError: a list or listed files are missing or wrong.
-        UnsafeError: a path leads out of ``root``.
+        UnsafeError: a path or a link leads out of ``root``.
     """
     check_folder(root)
     train = parse_list(Path(train_list), allow_outside=allow_outside)
@@ -49,61 +50,77 @@ def open_lists(
         if path is not None:
             lists[split] = parse_list(Path(path), num_classes, allow_outside=allow_outside)
     class_names = derive_class_names(train.names, train.labels_N)
-    splits, notes = open_listed(root, lists, skip_missing=skip_missing)
+    splits, notes = open_listed(root, lists, skip_missing=skip_missing, allow_outside=allow_outside)
+    notes += note_repeats({split: ImageList(list(kept.names), kept.labels_N) for split, kept in splits.items()})
     notes += note_absent(class_names, {split: kept.labels_N for split, kept in splits.items()})
     return create_file_source(name, class_names, splits, notes)
 
 
-def open_csv(
+def open_csv(  # noqa: PLR0913 - the options of a source are its arguments
     name: str,
     root: Path,
     *,
     csv: Path,
     group_col: str = "group",
     group_regex: str | None = None,
-    test: float = 0.2,
-    min_per_class: int = 3,
+    test: float | None = None,
+    min_per_class: int | None = None,
+    seed: int | None = None,
+    allow_outside: bool = False,
+    skip_missing: bool = False,
 ) -> Source:
     """Open images named by a CSV table with the columns path, label and optionally group and split.
 
-    Without a split column the images are split here (see ``split_tail_safe``).
+    Without a split column the images are split here (see ``draw_test``).
 
     Args:
         name: what to call the source.
         root: folder that the paths are relative to.
         csv: the table.
-        group_col: column that says what belongs together (a lot, an animal, a patient).
+        group_col: column that says what belongs together (a lot, an animal, a patient); a blank cell: nothing else.
         group_regex: take the group from the path instead: the first parenthesis of this pattern.
-        test: share of each class (or number of images, from 1) for the test split.
-        min_per_class: least images of a class in each split; classes too small for that are named in the notes.
+        test: share of each class (or number of images, from 1) for the test split that ltk draws; 0.2 when None.
+        min_per_class: least images of a class in train and the drawn test split; classes too small for that are named
+            in the notes; 3 when None.
+        seed: of the drawn test split; 0 when None.
+        allow_outside: accept paths and links that lead out of ``root``.
+        skip_missing: leave out listed files that do not exist, and say so in the notes.
 
     Raises:
         DataError: the table or files in it are missing or wrong.
-        UsageError: a bad pattern or column.
+        UnsafeError: a path or a link leads out of ``root``.
+        UsageError: a bad pattern or column, or options of a drawn split where there is a split column.
     """
     check_folder(root)
-    table = parse_table(Path(csv), group_col=group_col)
+    table = parse_table(Path(csv), group_col=group_col, allow_outside=allow_outside)
+    if table.splits is not None:
+        refuse_draw(f"{csv} has a column of splits", test=test, min_per_class=min_per_class, seed=seed)
+    kept, notes = _find_listed(root, table.names, "", skip_missing=skip_missing, allow_outside=allow_outside)
+    table = table.take(kept)
     lots = match_lots(table.names, group_regex) if group_regex else table.lots
+    note_absent(table.class_names, {"train": table.labels_N})
     if table.splits is None:
-        held_out = {"test": test}
-        num_classes = len(table.class_names)
-        indices = split_tail_safe(
-            table.labels_N, held_out, num_classes=num_classes, min_per_class=min_per_class, lots=lots
+        indices, drawn = draw_test(
+            table.labels_N, table.class_names, test=test, min_per_class=min_per_class, seed=seed, lots=lots
         )
-        notes = name_small_classes(table.labels_N, indices, min_per_class, table.class_names)
+        notes += drawn
     else:
-        given = np.array(table.splits)
-        indices = {split: np.flatnonzero(given == split) for split in ("train", "test", "val") if split in table.splits}
-        if not {"train", "test"} <= indices.keys():
-            raise DataError(f"{csv}: the split column has no {'train' if 'train' not in indices else 'test'} rows")
-        notes = note_absent(table.class_names, {split: table.labels_N[own] for split, own in indices.items()})
-        if lots is not None:
-            notes += _note_leaks(lots, indices)
+        indices = _read_splits(table.splits, csv)
+        notes += note_absent(table.class_names, {split: table.labels_N[own] for split, own in indices.items()})
     lists = {k: ImageList([table.names[i] for i in v], table.labels_N[v]) for k, v in indices.items()}
-    splits, _ = open_listed(root, lists)
+    splits = {split: FileSplit(root, content.names, content.labels_N) for split, content in lists.items()}
     for split, own in indices.items():
         splits[split].lots = lots and [lots[i] for i in own.tolist()]
+    notes += note_torn_lots({split: own.lots for split, own in splits.items()}) + note_repeats(lists)
     return create_file_source(name, table.class_names, splits, notes)
+
+
+def _read_splits(splits: Sequence[str], csv: Path) -> dict[str, IntArray]:
+    given = np.array(splits)
+    indices = {split: np.flatnonzero(given == split) for split in ("train", "test", "val") if split in splits}
+    if not {"train", "test"} <= indices.keys():
+        raise DataError(f"{csv}: the split column has no {'train' if 'train' not in indices else 'test'} rows")
+    return indices
 
 
 def open_listed(
@@ -112,6 +129,7 @@ def open_listed(
     *,
     paths: dict[str, list[str]] | None = None,
     skip_missing: bool = False,
+    allow_outside: bool = False,
 ) -> tuple[dict[str, FileSplit], tuple[str, ...]]:
     """Return splits of listed files after checking that every file exists, and notes on those left out.
 
@@ -120,30 +138,39 @@ def open_listed(
         lists: names and labels of each split.
         paths: where the images lie, per split; their names by default.
         skip_missing: leave out files that do not exist.
+        allow_outside: accept links that lead out of ``root``.
 
     Raises:
         DataError: listed files are missing.
+        UnsafeError: a link leads out of ``root``.
     """
-    notes: list[str] = []
+    notes: tuple[str, ...] = ()
     splits = {}
     for split, content in lists.items():
         places = paths[split] if paths else content.names
-        exists_N = np.array([os.path.isfile(f"{root}/{place}") for place in places])  # noqa: PTH113
-        absent = [places[i] for i in np.flatnonzero(~exists_N).tolist()]
-        if absent and not (skip_missing and exists_N.any()):
-            raise _missing(root, split, absent, len(content.names))
-        if absent:
-            notes.append(f"{len(absent)} of {len(content.names)} {split} images are missing and left out")
-        kept = np.flatnonzero(exists_N).tolist()
+        kept, left_out = _find_listed(root, places, f"{split} ", skip_missing=skip_missing, allow_outside=allow_outside)
         names = [content.names[i] for i in kept]
         splits[split] = FileSplit(root, [places[i] for i in kept], content.labels_N[kept], names=names)
-    return splits, tuple(notes)
+        notes += left_out
+    return splits, notes
 
 
-def _missing(root: Path, split: str, absent: Sequence[str], total: int) -> DataError:
+def _find_listed(
+    root: Path, places: Sequence[str], of: str, *, skip_missing: bool, allow_outside: bool
+) -> tuple[list[int], tuple[str, ...]]:
+    """Return the positions of the files that are there, and a note on those left out."""
+    exists_N = find_files(root, places, allow_outside=allow_outside)
+    absent = [places[i] for i in np.flatnonzero(~exists_N).tolist()]
+    if absent and not (skip_missing and exists_N.any()):
+        raise _missing(root, of, absent, len(places))
+    notes = (f"{len(absent)} of {len(places)} {of}images are missing and left out",) if absent else ()
+    return np.flatnonzero(exists_N).tolist(), notes
+
+
+def _missing(root: Path, of: str, absent: Sequence[str], total: int) -> DataError:
     found = total - len(absent)
     return DataError(
-        f"{found:,} of {total:,} listed {split} files found under {root}; missing:\n  " + "\n  ".join(absent[:5]),
+        f"{found:,} of {total:,} listed {of}files found under {root}; missing:\n  " + "\n  ".join(absent[:5]),
         "Is this the right root?" if not found else "Fetch them, or leave them out with --skip-missing.",
     )
 
@@ -163,13 +190,3 @@ def note_absent(class_names: Sequence[str], labels: dict[str, IntArray]) -> tupl
         if absent:
             notes.append(f"{split} has no image of {count_of(len(absent), 'class')}: {', '.join(absent[:10])}")
     return tuple(notes)
-
-
-def _note_leaks(lots: Sequence[str], indices: dict[str, IntArray]) -> tuple[str, ...]:
-    sides = {split: {lots[i] for i in own.tolist()} for split, own in indices.items()}
-    notes = []
-    for split in sides.keys() - {"train"}:
-        shared = sorted(sides["train"] & sides[split])
-        if shared:
-            notes.append(f"{len(shared)} groups are in both train and {split}: {', '.join(shared[:10])}")
-    return tuple(sorted(notes))

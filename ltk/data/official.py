@@ -62,7 +62,7 @@ def read_official(name: str, split: str, path: Path | None) -> ImageList:
     if len(content.names) != facts.images[split]:
         raise DataError(
             f"{path} has {len(content.names):,} images, the {split} list of {name} has {facts.images[split]:,}",
-            "Fetch it again; for a list of your own use --dataset lists.",
+            "Fetch it again; for a list of your own use --dataset list.",
         )
     if split == "train":
         _check_counts(path, np.bincount(content.labels_N, minlength=facts.num_classes), train_counts(name))
@@ -75,7 +75,7 @@ def _check_counts(path: Path, found_K: IntArray, published_K: IntArray) -> None:
         shown = ", ".join(f"class {c}: {found_K[c]}, published {published_K[c]}" for c in wrong[:5])
         raise DataError(
             f"{path}: {len(wrong)} class counts are not the published ones ({shown})",
-            "Fetch it again; for a list of your own use --dataset lists.",
+            "Fetch it again; for a list of your own use --dataset list.",
         )
 
 
@@ -147,7 +147,7 @@ def open_official(
     files = {split: given[split] or find_list(name, split, root) for split in OFFICIAL[name].files}
     lists = find_classes(name, {split: read_official(name, split, file) for split, file in files.items()})
     paths = {split: find_paths(name, content.names, base) for split, content in lists.items()}
-    splits, notes = open_listed(base, lists, paths=paths, skip_missing=skip_missing)
+    splits, notes = open_listed(base, lists, paths=paths, skip_missing=skip_missing, allow_outside=True)
     facts, train = get_facts(name), splits["train"]
     class_names = derive_class_names(train.names, train.labels_N)
     return Source(

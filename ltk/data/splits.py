@@ -20,8 +20,8 @@ from ltk.data.longtail import (
     rank_classes,
     select_subset,
 )
-from ltk.data.tail_split import split_tail_safe
-from ltk.errors import DataError, UsageError
+from ltk.data.tail_split import check_drawn, check_seed, split_tail_safe
+from ltk.errors import DataError, UsageError, unknown_name
 from ltk.files import read_json, write_text
 
 __all__ = [
@@ -146,8 +146,10 @@ def create_manifest(
         head: images of the largest class; by default as many as the smallest class of the source has.
 
     Raises:
-        UsageError: options out of range, or ``val`` for a source with its own validation split.
+        DataError: no image can be held out.
+        UsageError: unknown names, options out of range, or ``val`` for a source with its own validation split.
     """
+    _check_choice(imb_type, subset, seed)
     labels = source.splits["train"].labels_N
     if imb is None or imb_type == "none":
         kept = np.arange(len(labels))
@@ -160,9 +162,8 @@ def create_manifest(
     if val:
         if "val" in source.splits:
             raise UsageError(f"{source.name} has its own validation split", "Leave --val out.")
-        lots = source.splits["train"].subset(kept).lots
-        parts = split_tail_safe(labels[kept], {"val": val}, seed=seed or 0, lots=lots, num_classes=source.num_classes)
-        indices |= {name: kept[part] for name, part in parts.items()}
+        held_out = _hold_out(source, kept, val, seed or 0)
+        indices |= {"train": kept[~np.isin(kept, held_out)], "val": held_out}
         origin["val"] = "train"
     splits = {name: source.splits[origin[name]].subset(indices[name]) for name in indices}
     return Manifest(
@@ -178,3 +179,23 @@ def create_manifest(
         origin=origin,
         fingerprint=fingerprint(source.class_names, splits),
     )
+
+
+def _check_choice(imb_type: str, subset: str, seed: int | None) -> None:
+    """Check what matters only with a cut, with or without one."""
+    if imb_type not in IMBALANCE_KINDS:
+        raise unknown_name("imbalance type", imb_type, IMBALANCE_KINDS)
+    if subset not in SUBSET_RULES:
+        raise unknown_name("subset rule", subset, SUBSET_RULES)
+    if seed is not None:
+        check_seed(seed)
+
+
+def _hold_out(source: Source, kept: IntArray, val: float, seed: int) -> IntArray:
+    """Return the validation images among ``kept``, each once: a rule that draws with replacement repeats some."""
+    _, first = np.unique(kept, return_index=True)
+    distinct = kept[np.sort(first)]
+    images = source.splits["train"].subset(distinct)
+    parts = split_tail_safe(images.labels_N, {"val": val}, seed=seed, lots=images.lots, num_classes=source.num_classes)
+    check_drawn(parts, images.lots)
+    return distinct[parts["val"]]

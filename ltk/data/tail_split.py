@@ -11,7 +11,20 @@ import numpy as np
 import numpy.typing as npt
 
 from ltk.data.base import IntArray, count_of
-from ltk.errors import UsageError
+from ltk.errors import DataError, UsageError
+
+_MAX_SEED = 2**32 - 1
+
+
+def check_seed(seed: int) -> int:
+    """Return ``seed`` when a private generator takes it.
+
+    Raises:
+        UsageError: out of range.
+    """
+    if not 0 <= seed <= _MAX_SEED:
+        raise UsageError(f"seed {seed} is not a whole number from 0 to {_MAX_SEED}")
+    return seed
 
 
 def split_tail_safe(
@@ -57,7 +70,7 @@ def split_tail_safe(
     labels = np.asarray(labels_N, dtype=np.int64)
     counts = np.bincount(labels, minlength=num_classes)
     wanted_KS = [_sizes(int(n), list(held_out.values()), min_per_class) for n in counts]
-    generator = np.random.RandomState(seed)
+    generator = np.random.RandomState(check_seed(seed))
     if lots is None:
         part_N = _draw_images(labels, wanted_KS, generator)
     else:
@@ -112,6 +125,72 @@ def _draw_lots(
     return np.array([part.get(lot, 0) for lot in lots], dtype=np.int64)
 
 
+def draw_test(
+    labels_N: IntArray,
+    class_names: Sequence[str],
+    *,
+    test: float | None = None,
+    min_per_class: int | None = None,
+    seed: int | None = None,
+    lots: Sequence[str] | None = None,
+) -> tuple[dict[str, IntArray], tuple[str, ...]]:
+    """Return indices of "train" and "test" (see ``split_tail_safe``) and notes on classes that are small in one.
+
+    Args:
+        labels_N: class of each image.
+        class_names: K names.
+        test: share of each class, or images of each class; 0.2 when None.
+        min_per_class: least images of a class in each split; 3 when None.
+        seed: of the private generator; 0 when None.
+        lots: per image, what it belongs with.
+
+    Raises:
+        DataError: no image can be drawn.
+        UsageError: numbers out of range.
+    """
+    least = 3 if min_per_class is None else min_per_class
+    held_out = {"test": 0.2 if test is None else test}
+    parts = split_tail_safe(
+        labels_N, held_out, num_classes=len(class_names), min_per_class=least, seed=seed or 0, lots=lots
+    )
+    check_drawn(parts, lots)
+    return parts, name_small_classes(labels_N, parts, least, class_names)
+
+
+def refuse_draw(
+    reason: str, *, test: float | None = None, min_per_class: int | None = None, seed: int | None = None
+) -> None:
+    """Refuse the options of ``draw_test`` where there is nothing to draw.
+
+    Raises:
+        UsageError: one of them was given.
+    """
+    options = {"--test": test, "--min-per-class": min_per_class, "--seed": seed}
+    given = " and ".join(flag for flag, value in options.items() if value is not None)
+    if given:
+        raise UsageError(f"{reason}: {given} would change nothing", f"Leave {given} out.")
+
+
+def check_drawn(parts: Mapping[str, IntArray], lots: Sequence[str] | None) -> None:
+    """Check that no split is empty.
+
+    Raises:
+        DataError: one is.
+    """
+    empty = [name for name, own in parts.items() if not len(own)]
+    if empty and lots is None:
+        raise DataError(
+            f"no image can be drawn for {empty[0]}: no class has a second image",
+            "Collect more, or divide the images yourself.",
+        )
+    if empty:
+        raise DataError(
+            f"no image can be drawn for {empty[0]}: of {count_of(len(set(lots or ())), 'group')}, none is small enough"
+            " for its share and leaves every class training images",
+            "Use smaller groups (--group-col, --group-regex) or a larger share, or divide the images yourself.",
+        )
+
+
 def name_small_classes(
     labels_N: IntArray, parts: Mapping[str, IntArray], min_per_class: int, class_names: Sequence[str]
 ) -> tuple[str, ...]:
@@ -129,8 +208,15 @@ def name_small_classes(
     return tuple(notes)
 
 
-def match_lots(names: Sequence[str], pattern: str) -> list[str]:
+def match_lots(names: Sequence[str], pattern: str, part: str = "") -> list[str]:
     """Return the lot of each image: what the first parenthesis of ``pattern`` finds in its path.
+
+    An image for which it finds nothing, being optional, is a lot of its own, called by its path.
+
+    Args:
+        names: paths.
+        pattern: with a parenthesis.
+        part: folder that the paths are relative to, for the message.
 
     Raises:
         UsageError: not a pattern with a parenthesis, or it does not match some paths.
@@ -144,5 +230,6 @@ def match_lots(names: Sequence[str], pattern: str) -> list[str]:
     found = [compiled.search(name) for name in names]
     unmatched = [name for name, match in zip(names, found, strict=True) if not match]
     if unmatched:
-        raise UsageError(f"--group-regex matches no group in {len(unmatched)} paths, first: {unmatched[0]}")
-    return [match[1] or "" for match in found if match]
+        where = f" of {part}/" if part else ""
+        raise UsageError(f"--group-regex matches no group in {len(unmatched)} paths{where}, first: {unmatched[0]}")
+    return [match[1] or name for name, match in zip(names, found, strict=True) if match]

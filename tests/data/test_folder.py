@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -173,3 +174,110 @@ def test_unknown_options_are_answered(write_images: WriteImages) -> None:
     with pytest.raises(UsageError, match="unknown data set 'cifar1000'") as caught:
         open_source("cifar1000")
     assert "'cifar100'" in caught.value.hint
+
+
+LOTS = [f"lot{i // 4}_{i}.png" for i in range(20)]
+
+
+def write_divided(write_images: WriteImages) -> Path:
+    """Folders train/ and test/, lots of four images, of which lot 4 is on both sides."""
+    own = {"train": LOTS, "test": LOTS[16:]}
+    return write_images(f"{part}/{name}/{file}" for part, files in own.items() for name in "ab" for file in files)
+
+
+def test_lots_are_heeded_where_the_user_divided_the_images(write_images: WriteImages) -> None:
+    root = write_divided(write_images)
+    source = open_source("folder", root=root, group_regex=r"(.*)_")
+    assert source.notes == ("2 groups are in both train and test: a/lot4, b/lot4",)
+    parts = create_manifest(source, val=0.3).open(source)
+    assert len(parts["val"]) == 16
+    assert not set(parts["train"].lots or ()) & set(parts["val"].lots or ())
+    assert open_source("folder", root=root).splits["train"].lots is None
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [("lot(", "not a pattern"), (r"(x\d)", r"no group in 40 paths of train/, first: a/lot0_0\.png")],
+)
+def test_patterns_that_fit_nothing_are_refused_there_too(pattern: str, words: str, write_images: WriteImages) -> None:
+    with pytest.raises(UsageError, match=words):
+        open_source("folder", root=write_divided(write_images), group_regex=pattern)
+
+
+@pytest.mark.parametrize("option", [{"test": 0.5}, {"seed": 0}, {"min_per_class": 1}])
+@pytest.mark.parametrize("part", ["test", "val"])
+def test_nothing_is_drawn_where_there_is_a_test_folder(
+    option: dict[str, Any], part: str, write_images: WriteImages
+) -> None:
+    root = write_images(names({"a": 2, "b": 2}, "train/") + names({"a": 1, "b": 1}, f"{part}/"))
+    flag = f"--{next(iter(option)).replace('_', '-')}"
+    with pytest.raises(UsageError, match=rf"has a test split of its own, {part}/: {flag} would change nothing"):
+        open_source("folder", root=root, **option)
+
+
+def test_an_empty_test_split_is_refused(write_images: WriteImages) -> None:
+    root = write_images(names({"ant": 8, "bee": 8}))
+    with pytest.raises(DataError, match="no image can be drawn for test: of 2 groups, none is small") as caught:
+        open_source("folder", root=root, group_regex="(ant|bee)")
+    assert "--group-regex" in caught.value.hint
+    with pytest.raises(DataError, match="no class has a second image"):
+        open_source("folder", root=write_images(names({"a": 1, "b": 1}), root.parent / "single"))
+
+
+def test_folders_that_are_links_out_of_the_root_are_refused(write_images: WriteImages, tmp_path: Path) -> None:
+    outside = write_images(names({"a": 4, "b": 4}), tmp_path / "outside")
+    root = write_images(names({"b": 4}))
+    (root / "a").symlink_to(outside / "a")
+    with pytest.raises(UnsafeError, match="a is a link that leads out of"):
+        open_source("folder", root=root)
+    assert open_source("folder", root=root, allow_outside=True).class_names == ("a", "b")
+    (root / "a").unlink()
+    (root / "a").symlink_to("b")
+    assert open_source("folder", root=root).class_names == ("a", "b")
+    divided = write_images(names({"a": 4, "b": 4}, "train/"), tmp_path / "divided")
+    (divided / "test").symlink_to(outside)
+    with pytest.raises(UnsafeError, match="test is a link that leads out of"):
+        open_source("folder", root=divided)
+    assert len(open_source("folder", root=divided, allow_outside=True).splits["test"]) == 8
+
+
+def test_a_root_that_is_a_link_is_fine(write_images: WriteImages, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(write_images(names({"a": 4, "b": 4})))
+    assert open_source("folder", root=tmp_path / "link").class_names == ("a", "b")
+
+
+def test_what_is_left_out_is_counted(write_images: WriteImages) -> None:
+    root = write_images(names({"a": 4, "b": 4}, "train/") + names({"a": 1, "b": 1}, "test/"))
+    write_images(["train/x.png", "train/y.png"], root)
+    for name in ("a/1.HEIC", "a/2.heic", "b/c/1.mov", "b/notes.txt", "b/.hidden.mov", "b/README", "b/Thumbs.db"):
+        (root / "train" / name).parent.mkdir(exist_ok=True)
+        (root / "train" / name).touch()
+    (root / "train/list.txt").touch()
+    assert open_source("folder", root=root).notes == (
+        "train: 2 images beside the class folders, in no class and left out: x.png, y.png",
+        "train: 3 files of kinds that ltk does not read, left out: 2 .heic, 1 .mov",
+    )
+
+
+def test_folders_without_a_known_kind_say_what_they_hold(tmp_path: Path) -> None:
+    (tmp_path / "photos/a").mkdir(parents=True)
+    (tmp_path / "photos/a/1.heic").touch()
+    with pytest.raises(DataError, match="no folders with images") as caught:
+        open_source("folder", root=tmp_path / "photos")
+    assert "1 .heic" in caught.value.hint
+
+
+def test_jfif_is_jpeg(write_images: WriteImages) -> None:
+    root = write_images(names({"a": 4, "b": 4}))
+    Image.new("RGB", (16, 16)).save(root / "a/x.JFIF", "JPEG")
+    source = open_source("folder", root=root, test=1)
+    assert "a/x.JFIF" in [name for split in source.splits.values() for name in split.names]
+    assert source.splits["train"].read(range(7), 16).shape == (7, 3, 16, 16)
+
+
+def test_classes_whose_names_are_not_text_are_refused(write_images: WriteImages) -> None:
+    root = write_images(names({"a": 4, "caf": 4}))
+    os.rename(root / "caf", os.fsencode(root) + b"/caf\xe9")  # noqa: PTH104 - not a str
+    with pytest.raises(DataError, match=r"1 class folder with names that are not UTF-8: caf\\xe9") as caught:
+        open_source("folder", root=root)
+    assert "Rename" in caught.value.hint

@@ -179,3 +179,8 @@ def test_tables_stay_below_the_root_too(file: Path) -> None:
     file.write_text("path,label\n/etc/passwd,x\n")
     with pytest.raises(UnsafeError):
         parse_table(file)
+
+
+def test_blank_groups_are_called_by_the_path(file: Path) -> None:
+    file.write_text("path,label,group\na.png,x,1\nb.png,x, \nc.png,y,\n")
+    assert parse_table(file).lots == ["1", "b.png", "c.png"]

@@ -105,8 +105,9 @@ def test_lists_of_another_length_or_other_counts_are_refused(tmp_path: Path) -> 
     lists = places("nested")
     write_lists("places-lt", tmp_path, {**lists, "train": lists["train"][:-1]})
     path = tmp_path / "lists/Places_LT_train.txt"
-    with pytest.raises(DataError, match=r"has 5 images, the train list of places-lt has 6"):
+    with pytest.raises(DataError, match=r"has 5 images, the train list of places-lt has 6") as caught:
         read_official("places-lt", "train", path)
+    assert caught.value.hint.endswith("use --dataset list.")
     wrong = [(name, 0 if label == 2 else label) for name, label in lists["train"]]
     write_lists("places-lt", tmp_path, {**lists, "train": wrong})
     with pytest.raises(DataError, match=r"2 class counts are not the published ones \(class 0: 4, published 3"):
@@ -133,6 +134,24 @@ def test_imagenet_lt(flat: bool, write_images: WriteImages, tmp_path: Path, monk
     assert source.splits["test"].read([0, 1], 16).shape == (2, 3, 16, 16)
     assert list(source.splits["test"].names) == ["val/n01/v_1.png", "val/n02/v_2.png"]
     assert (source.native_size, source.stored_size) == (224, 256)
+
+
+@pytest.mark.parametrize("name", ["imagenet", "imagenet-lt"])
+def test_folders_may_be_links_to_where_imagenet_lies(
+    name: str, write_images: WriteImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = {"train": 3, "test": 2} | ({} if name == "imagenet" else {"val": 2})
+    make_tiny(name, (2, 1), images, monkeypatch)
+    train = [("train/n01/1.png", 0), ("train/n01/2.png", 0), ("train/n02/1.png", 1)]
+    test = [("val/n01/1.png", 0), ("val/n02/2.png", 1)]
+    home = write_images([path for path, _ in train + test], tmp_path / "elsewhere")
+    root = tmp_path / "root"
+    (root / "imagenet").mkdir(parents=True)
+    for part in ("train", "val"):
+        (root / "imagenet" / part).symlink_to(home / part)
+    if name == "imagenet-lt":
+        write_lists(name, root, {"train": train, "val": train[1:], "test": test})
+    assert len(open_source(name, root=root).splits["train"]) == 3
 
 
 def test_inaturalist(write_images: WriteImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

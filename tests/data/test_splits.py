@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -123,3 +124,42 @@ def test_lots_stay_on_one_side_of_the_hold_out(digits: Source) -> None:
     parts = manifest.open(source)
     assert not set(parts["train"].lots or ()) & set(parts["val"].lots or ())
     assert len(parts["val"]) >= 4
+
+
+def test_no_image_is_trained_and_validated_on_when_the_cut_repeats_some(digits: Source) -> None:
+    whole = create_manifest(digits, imb=5, subset="glmc-replacement")
+    parted = create_manifest(digits, imb=5, subset="glmc-replacement", val=0.2)
+    train, val = parted.indices["train"].tolist(), parted.indices["val"].tolist()
+    assert len(set(train)) < len(train)
+    assert not set(train) & set(val)
+    assert len(set(val)) == len(val)
+    assert set(train) | set(val) == set(whole.indices["train"].tolist())
+    assert parted.open(digits)["val"].read([0], 8).shape[0] == 1
+
+
+def test_a_hold_out_keeps_its_images_and_their_order(digits: Source) -> None:
+    assert create_manifest(digits, imb=20, val=5).fingerprint.startswith("74b56d250e6a6f4c")
+
+
+@pytest.mark.parametrize(
+    ("options", "words", "hint"),
+    [
+        ({"subset": "foo"}, "unknown subset rule 'foo'", "glmc-replacement"),
+        ({"imb_type": "foo"}, "unknown imbalance type 'foo'", "exp"),
+        ({"seed": -1}, "seed -1 is not a whole number from 0 to 4294967295", ""),
+        ({"seed": 2**32, "imb": 10}, "seed 4294967296 is not", ""),
+    ],
+)
+def test_unknown_rules_and_seeds_are_refused_with_and_without_a_cut(
+    options: dict[str, Any], words: str, hint: str, digits: Source
+) -> None:
+    with pytest.raises(UsageError, match=words) as caught:
+        create_manifest(digits, **options)
+    assert hint in caught.value.hint
+
+
+def test_an_empty_validation_split_is_refused() -> None:
+    source = create_source([0] * 8 + [1] * 8)
+    source.splits["train"].lots = ["one"] * 16
+    with pytest.raises(DataError, match="no image can be drawn for val: of 1 group"):
+        create_manifest(source, val=0.2)

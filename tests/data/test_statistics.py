@@ -48,6 +48,11 @@ def test_counts_are_plotted(tmp_path: Path) -> None:
     assert {(0x44, 0x77, 0xAA), (0xDD, 0xAA, 0x33), (0xBB, 0x55, 0x66)} <= colours
 
 
+def test_titles_in_letters_that_no_font_has_are_plotted(tmp_path: Path) -> None:
+    plot_counts([3, 1], [1, 1], (2, 1), tmp_path / "counts.png", "照片 $x$ $y")
+    assert (tmp_path / "counts.png").stat().st_size > 5000
+
+
 def test_sheets_show_images_from_head_to_tail(tmp_path: Path) -> None:
     source = open_source("digits")
     split = source.splits["train"]

@@ -95,3 +95,13 @@ def test_lots_are_found_in_paths() -> None:
     for pattern, words in (("lot(", "not a pattern"), ("lot", "no parenthesis"), (r"(x\d)", "2 paths, first: a/lot7")):
         with pytest.raises(UsageError, match=words):
             match_lots(["a/lot7_1.png", "b/lot12_2.png"], pattern)
+
+
+def test_an_image_without_the_optional_group_is_a_lot_of_its_own() -> None:
+    assert match_lots(["lot7_1.png", "2.png", "3.png"], r"(?:lot(\d+)_)?\d") == ["7", "2.png", "3.png"]
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_seeds_out_of_range_are_refused(seed: int) -> None:
+    with pytest.raises(UsageError, match=f"seed {seed} is not a whole number from 0 to 4294967295"):
+        split_tail_safe(LABELS, {"test": 0.2}, num_classes=5, seed=seed)

@@ -1,0 +1,45 @@
+"""What is in two splits, or has two labels, by name; for equal pixels see ``duplicates``. Imports no torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+from ltk.data.base import count_of
+from ltk.data.listfile import ImageList, show_names
+
+_GROUPS_SHOWN = 10
+
+
+def note_torn_lots(lots: Mapping[str, Sequence[str] | None]) -> tuple[str, ...]:
+    """Return a note per held-out split that shares groups with the training split.
+
+    Args:
+        lots: per split, what each image belongs with; None when that is not known.
+    """
+    train = set(lots["train"] or ())
+    notes = []
+    for split in sorted(lots.keys() - {"train"}):
+        shared = sorted(train & set(lots[split] or ()))
+        if shared:
+            named = show_names(shared, _GROUPS_SHOWN)
+            notes.append(f"{len(shared)} groups are in both train and {split}: {named}")
+    return tuple(notes)
+
+
+def note_repeats(lists: Mapping[str, ImageList]) -> tuple[str, ...]:
+    """Return notes on paths that are in two splits and on paths that have two labels.
+
+    Args:
+        lists: names and labels of each split.
+    """
+    sides = {split: set(content.names) for split, content in lists.items()}
+    found = {f"in both {a} and {b}": sides[a] & sides[b] for a, b in combinations(sides, 2)}
+    pairs = {pair for c in lists.values() for pair in zip(c.names, c.labels_N.tolist(), strict=True)}
+    if len(pairs) > len(set[str]().union(*sides.values())):
+        labels = Counter(name for name, _ in pairs)
+        found["with two labels"] = {name for name, times in labels.items() if times > 1}
+    return tuple(
+        f"{count_of(len(names), 'path')} {what}: {show_names(sorted(names))}" for what, names in found.items() if names
+    )
