@@ -72,7 +72,8 @@ def _explain_fault(fault: Any, model: type[Settings]) -> str:
     path = [str(part) for part in fault["loc"]]
     key = ".".join(path) or "value"
     if fault["type"] != "extra_forbidden":
-        return f"{key}: {fault['msg'].removeprefix('Value error, ')} (got {fault['input']!r})"[:300]
+        found = "" if isinstance(fault["input"], Mapping) else f" (got {fault['input']!r})"
+        return f"{key}: {fault['msg'].removeprefix('Value error, ')}{found}"[:300]
     known = _fields_at(model, path[:-1])
     near = difflib.get_close_matches(path[-1], known, n=2)
     if near:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from ltk.presets import Choice, choose_preset, list_presets, list_second_stages
 from ltk.settings import find_differences
 
 _OF_THE_DATA = ("root", "imb", "groups", "image_size", "mean", "std", "source", "head")
+_LISTED = {"csv": "csv", "train_list": "list"}  # options that make a folder a data set of another kind
 
 
 @dataclass(frozen=True)
@@ -74,23 +76,72 @@ def resolve_config(
     """
     if imb is not None:
         check_imbalance(imb)
-    dataset, root = name_source(dataset, root)
-    tree, notes = _start(what, dataset, root, imb)
-    given = {"data.dataset": dataset, "data.root": root, "data.imb": imb, **(options or {})}
+    options, overrides = options or {}, [*overrides]
+    source = _read_source_options(options, overrides)
+    if dataset is not None:
+        dataset, root = name_source(dataset, root, source)
+    tree, notes = _start(what, _Images(dataset, root, source), imb)
+    given = {"data.dataset": dataset, "data.root": root, "data.imb": imb, **options}
     return apply_options(tree, given, overrides, notes)
 
 
-def name_source(dataset: str | None, root: Path | None) -> tuple[str | None, Path | None]:
+def name_source(dataset: str, root: Path | None, options: Collection[str] = ()) -> tuple[str, Path | None]:
     """Return the data set and the root of what the user calls a data set, which may be a folder.
 
+    Args:
+        dataset: a data set, or a folder of images.
+        root: where the images are; None beside a folder.
+        options: names of the source's options that are given: a folder with a table or lists is a data set "csv" or
+            "list".
+
     Raises:
-        UsageError: neither.
+        UsageError: neither a data set nor a folder, or a folder beside a root.
     """
-    if dataset is None or dataset in SOURCES:
-        return dataset, root
-    if not Path(dataset).is_dir():
-        raise unknown_name("data set", dataset, SOURCES)
-    return "folder", root or Path(dataset)
+    if dataset not in SOURCES:
+        if not (os.sep in dataset or Path(dataset).is_dir()):
+            raise unknown_name("data set", dataset, SOURCES)
+        if root is not None:
+            raise UsageError(
+                f"{dataset} is a folder of images, and --root names a folder too: {root}",
+                "Give the folder of the images once, without --root.",
+            )
+        dataset, root = "folder", Path(dataset)
+    if dataset == "folder":
+        dataset = next((kind for option, kind in _LISTED.items() if option in options), dataset)
+    return dataset, root
+
+
+def _read_source_options(options: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """Return the options of the source, checked, from named options and overrides."""
+    named = [(key, value) for key, value in options.items() if value is not None]
+    settings = [*named, *(parse_override(text) for text in overrides)]
+    own = [(key, value) for key, value in settings if f"{key}.".startswith("data.source.")]
+    return create_config(with_overrides({}, own), "options").data.source.model_dump(exclude_none=True)
+
+
+@dataclass(frozen=True)
+class _Images:
+    """Which images the user names.
+
+    Attributes:
+        dataset: a data set; None: that of the preset.
+        root: where they are.
+        options: of the source.
+    """
+
+    dataset: str | None
+    root: Path | None
+    options: Mapping[str, Any]
+
+    def find_size(self) -> int | None:
+        """Return the side in pixels, for which the user's own images are opened; None where it is not known."""
+        if self.dataset in FACTS:
+            return FACTS[self.dataset].native_size
+        if self.dataset is None or self.root is None:
+            return None
+        from ltk.data.sources import open_source
+
+        return open_source(self.dataset, root=self.root, **self.options).native_size
 
 
 def apply_options(
@@ -109,8 +160,9 @@ def apply_options(
     """
     before = create_config(tree)
     named = [(key, value) for key, value in options.items() if value is not None]
-    notes = [*notes, *_scale_schedule(before, dict(named), named)]
-    settings = [*named, *(parse_override(text) for text in overrides)]
+    chosen = [parse_override(text) for text in overrides]
+    notes = [*notes, *_scale_schedule(before, dict([*named, *chosen]), named)]
+    settings = [*named, *chosen]
     settings = [*_leave_network(before.model, dict(settings)), *settings]
     config = create_config(with_overrides(tree, [*settings, *_find_reference(before, dict(settings))]), "options")
     if config.data.groups != "auto":
@@ -136,7 +188,7 @@ def _leave_network(before: ModelSettings, given: Mapping[str, Any]) -> list[tupl
     return [("model.width", width), ("model.options", {})]
 
 
-def _start(what: str, dataset: str | None, root: Path | None, imb: float | None) -> tuple[dict[str, Any], list[str]]:
+def _start(what: str, images: _Images, imb: float | None) -> tuple[dict[str, Any], list[str]]:
     """Return the sections to begin with, and notes on where they come from."""
     if what.endswith(".toml"):
         tree = read_toml(Path(what))
@@ -145,9 +197,9 @@ def _start(what: str, dataset: str | None, root: Path | None, imb: float | None)
     presets = list_presets()
     for preset in presets:
         if preset.name == what:
-            return _adapt(Choice(preset, True), dataset or preset.dataset, imb), []
+            return _adapt(Choice(preset, True), images.dataset or preset.dataset, imb), []
     if is_outside(what):
-        return _start_outside(what, dataset, root, imb)
+        return _start_outside(what, images, imb)
     recipes = {preset.recipe for preset in presets}
     if what not in recipes and (what in METHODS or what in list_second_stages()):
         recipe = what if what in list_second_stages() else "crt"
@@ -157,26 +209,16 @@ def _start(what: str, dataset: str | None, root: Path | None, imb: float | None)
         )
     if what not in recipes:
         raise unknown_name("method or preset", what, [*recipes, *(preset.name for preset in presets)])
-    size = FACTS[dataset].native_size if dataset in FACTS else _guess_size(dataset, root)
-    choice = choose_preset(what, dataset or "digits", imb, size)
-    return _adapt(choice, dataset or "digits", imb), [choice.note] if choice.note else []
+    dataset = images.dataset or "digits"
+    choice = choose_preset(what, dataset, imb, images.find_size())
+    return _adapt(choice, dataset, imb), [choice.note] if choice.note else []
 
 
-def _start_outside(
-    what: str, dataset: str | None, root: Path | None, imb: float | None
-) -> tuple[dict[str, Any], list[str]]:
+def _start_outside(what: str, images: _Images, imb: float | None) -> tuple[dict[str, Any], list[str]]:
     """A method outside ltk has no preset: all but the method itself is taken from cross-entropy's."""
-    tree, notes = _start("ce", dataset, root, imb)
+    tree, notes = _start("ce", images, imb)
     note = f"{what} has no preset: data, views, network and schedule are those of {tree['preset']}"
     return tree | {"method": {"name": what}}, [*notes, note]
-
-
-def _guess_size(dataset: str | None, root: Path | None) -> int | None:
-    if dataset != "folder" or root is None:
-        return None
-    from ltk.data.sources import open_source
-
-    return open_source("folder", root=root).native_size
 
 
 def _adapt(choice: Choice, dataset: str, imb: float | None) -> dict[str, Any]:
@@ -197,7 +239,7 @@ def _scale_schedule(before: RunConfig, given: Mapping[str, Any], named: list[tup
     """With another number of epochs, move milestones and warm-up in proportion, and say so."""
     epochs, optim = given.get("optim.epochs"), before.optim
     schedule = optim.schedule
-    if not epochs or epochs == optim.epochs:
+    if not isinstance(epochs, int) or epochs < 1 or epochs == optim.epochs:
         return []
     if epochs == 1 and schedule.at_epoch_start and not schedule.warmup_epochs:
         named.append(("optim.schedule.at_epoch_start", False))

@@ -93,6 +93,19 @@ def test_epochs_move_milestones_in_proportion() -> None:
     assert any("warm-up" in line for line in resolved.notes)
 
 
+def test_epochs_move_milestones_however_they_are_given() -> None:
+    named = resolve_config("ldam-drw", dataset="cifar100", imb=100, options={"optim.epochs": 100})
+    chosen = resolve_config("ldam-drw", dataset="cifar100", imb=100, overrides=["optim.epochs=100"])
+    assert named.config == chosen.config
+    assert chosen.config.optim.schedule.milestones == (80, 90)
+    own = resolve_config(
+        "ldam-drw", dataset="cifar100", imb=100, overrides=["optim.epochs=100", "optim.schedule.milestones=[50, 60]"]
+    )
+    assert own.config.optim.schedule.milestones == (50, 60)
+    large = resolve_config("glmc", dataset="imagenet-lt", options={"optim.epochs": 5})
+    assert [round(lr_factor(large.config.optim.schedule, epoch, 5), 2) for epoch in range(5)] == [1, 1, 1.1, 0.65, 0.35]
+
+
 def test_a_single_epoch_does_not_have_the_last_rate_of_a_schedule() -> None:
     resolved = resolve_config("ce", dataset="imagenet-lt", options={"optim.epochs": 1})
     assert lr_factor(resolved.config.optim.schedule, 0, 1) == 1

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from ltk.config import RunConfig
+from ltk.config import CIFAR, RunConfig
 from ltk.data.catalogue import FACTS, train_counts
 from ltk.data.image import ImageSpec
 from ltk.data.sources import SOURCES, open_source
@@ -25,7 +26,7 @@ from ltk.presets import STAGE_TWO, Preset, list_presets, presets_root
 from ltk.resolve import resolve_config
 
 PRESETS = list_presets()
-NUM_PRESETS = 193
+NUM_PRESETS = 197
 RECIPES_OF_METHODS = {"mixup": "ce", "ldam-drw": "ldam", "ride-reslt": "reslt"}
 NEED_A_RUN = {"retrain-classifier"}  # methods that start from a finished run
 CONFIDENCES = {"V", "S", "U"}
@@ -124,7 +125,7 @@ def test_states_every_setting(preset: Preset) -> None:
     assert tree["optim"].keys() == STATED
     assert "kind" in tree["optim"]["schedule"]
     assert tree["views"]["recipes"]
-    assert ("width" in tree["model"]) == tree["model"]["backbone"].startswith("cifar_")
+    assert ("width" in tree["model"]) == tree["model"]["backbone"].startswith(CIFAR)
 
 
 @each_preset
@@ -182,6 +183,18 @@ def test_pretrained_files_are_named_where_stage_one_is_needed() -> None:
     files = {preset.name for preset in PRESETS if isinstance(preset.load().model.pretrained, Path)}
     frozen = {preset.name for preset in PRESETS if preset.load().method.options.get("frozen_backbone")}
     assert files == frozen != set()
+
+
+def test_no_residual_branch_of_a_fresh_network_starts_at_zero() -> None:
+    """timm starts the last norm of a block at 0 unless told otherwise, the official codes at 1."""
+    models = [preset.load().model for preset in PRESETS]
+    fresh = {(model.backbone, repr(model.options)): model for model in models if not model.pretrained}
+    for model in fresh.values():
+        options: dict[str, Any] = dict(model.options)
+        net = create_backbone(model.backbone, **options)
+        norms = [part for part in net.modules() if isinstance(part, nn.BatchNorm2d)]
+        assert norms
+        assert all(norm.weight.detach().any() for norm in norms), model.backbone
 
 
 def test_training_images_of_digits() -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ltk.cli import _console
 from ltk.data.catalogue import get_facts
-from ltk.errors import DataError
+from ltk.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from ltk.data.base import Source
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from ltk.data.presence import Presence
     from ltk.data.splits import Manifest
 
+SHEETS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pdf")
+PLOTS = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 _SHOWN = 10
+_LEAST_VIEW = 4  # pixels, of data.image_size
 _MARKS = {"ok": "ok", "warning": "WARNING", "error": "ERROR"}
 
 
@@ -96,7 +99,20 @@ def show_findings(name: str, findings: Sequence[Finding], write_to: Path | None,
         raise DataError(f"{name}: {'; '.join(finding.text for finding in errors)}", hint)
 
 
-def show_stats(source: Source, manifest: Manifest, limits: str | None, plot: Path | None, *, as_json: bool) -> None:
+def check_picture(path: Path | None, suffixes: Collection[str]) -> None:
+    """Check that a picture can be written in the format its name asks for.
+
+    Raises:
+        UsageError: another suffix, or none.
+    """
+    if path is not None and path.suffix.lower() not in suffixes:
+        kind = f"a file {path.suffix}" if path.suffix else "a file without a suffix"
+        raise UsageError(f"{path}: no picture is written as {kind}", f"Use one of {' '.join(suffixes)}")
+
+
+def show_stats(
+    name: str, source: Source, manifest: Manifest, limits: str | None, plot: Path | None, *, as_json: bool
+) -> None:
     """Show class counts."""
     import numpy as np
 
@@ -108,7 +124,7 @@ def show_stats(source: Source, manifest: Manifest, limits: str | None, plot: Pat
     groups = parse_groups(limits) if limits else source.groups
     summaries = summarise_groups(train_K, test_K, groups)
     figures = {
-        "name": source.name,
+        "name": name,
         "images": int(train_K.sum()),
         "classes": len(train_K),
         "largest": int(train_K.max()),
@@ -118,13 +134,13 @@ def show_stats(source: Source, manifest: Manifest, limits: str | None, plot: Pat
         "fingerprint": manifest.fingerprint,
     }
     if plot:
-        plot_counts(train_K.tolist(), test_K.tolist(), groups, plot, _title(source, manifest))
+        plot_counts(train_K.tolist(), test_K.tolist(), groups, plot, _title(name, manifest))
     if as_json:
         counts = {"class_names": source.class_names, "train": train_K.tolist(), "test": test_K.tolist()}
         _console.print_json({**figures, "groups": [vars(s) for s in summaries], **counts})
         return
     _console.print_text(
-        f"{_title(source, manifest)}   {figures['images']:,} of {len(source.splits['train']):,} training images   "
+        f"{_title(name, manifest)}   {figures['images']:,} of {len(source.splits['train']):,} training images   "
         f"largest {figures['largest']:,} · smallest {figures['smallest']:,} · imbalance {figures['imbalance']:g} · "
         f"Gini {figures['gini']:.2f}"
     )
@@ -142,21 +158,22 @@ def _span(smallest: int | None, largest: int | None) -> str:
     return f"{smallest:,}" if smallest == largest else f"{smallest:,}-{largest:,}"
 
 
-def _title(source: Source, manifest: Manifest) -> str:
+def _title(name: str, manifest: Manifest) -> str:
+    title = _console.printable(name)
     if manifest.imb is None:
-        return source.name
-    return f"{source.name} imb {manifest.imb:g} ({manifest.imb_type}, {manifest.subset} seed {manifest.seed})"
+        return title
+    return f"{title} imb {manifest.imb:g} ({manifest.imb_type}, {manifest.subset} seed {manifest.seed})"
 
 
-def show_manifest(manifest: Manifest, path: Path | None, *, as_json: bool) -> None:
+def show_manifest(name: str, manifest: Manifest, path: Path | None, *, as_json: bool) -> None:
     """Show what a manifest holds."""
-    sizes = {name: len(own) for name, own in manifest.indices.items()}
+    sizes = {split: len(own) for split, own in manifest.indices.items()}
     if as_json:
         fields = {"fingerprint": manifest.fingerprint, "images": sizes, "counts": list(manifest.counts)}
-        _console.print_json({"name": manifest.dataset, **fields, "file": str(path) if path else None})
+        _console.print_json({"name": name, **fields, "file": str(path) if path else None})
         return
-    for name, images in sizes.items():
-        _console.print_text(f"{name:6} {images:>9,} images")
+    for split, images in sizes.items():
+        _console.print_text(f"{split:6} {images:>9,} images")
     counts = [f"{n:,}" for n in manifest.counts]
     shown = counts if len(counts) <= 20 else [*counts[:8], "...", *counts[-8:]]
     _console.print_text(f"counts {' '.join(shown)}")
@@ -165,10 +182,32 @@ def show_manifest(manifest: Manifest, path: Path | None, *, as_json: bool) -> No
         _console.print_text(f"written to {path}")
 
 
-def show_pack(path: Path, info: PackInfo) -> None:
-    """Say what was packed."""
+def show_pack(source: Source, path: Path, info: PackInfo) -> None:
+    """Say what was packed, and whether training will find it."""
     images, shards = len(info.names), len(info.shards(path))
     _console.print_text(
         f"{path}  {images:,} images of {info.size}x{info.size}, {images * 3 * info.size**2 / 1e6:,.0f} MB"
         f" in {shards} {'file' if shards == 1 else 'files'}, sha256 {info.sha256}"
     )
+    _console.print_text(_describe_use(source, path, info))
+
+
+def _describe_use(source: Source, path: Path, info: PackInfo) -> str:
+    """Say whether training will read a pack, and at which setting."""
+    from ltk.data.files import FileSplit
+    from ltk.data.image import resolve_image
+    from ltk.data.pack import pack_folders
+
+    train, default = source.splits["train"], source.stored_size
+    assert isinstance(train, FileSplit)  # nothing else is packed
+    folders = pack_folders(train.root)
+    if path.parent.resolve() not in [folder.resolve() for folder in folders]:
+        return f"training will not find it: it looks in {folders[0]} and {folders[1]} alone (leave --out out)"
+    turned = " and data.source.upright=true" if info.upright else ""
+    if info.size == default:
+        return f"training finds it by itself at data.image_size={source.native_size} (the default){turned}"
+    instead = f"by default it reads these images at {default} (--size {default})"
+    sizes = [size for size in range(_LEAST_VIEW, info.size + 1) if resolve_image(source, size).stored == info.size]
+    if not sizes:
+        return f"training will not find it: no data.image_size reads at {info.size}; {instead}"
+    return f"training finds it at data.image_size={sizes[0]}{turned} alone; {instead}"

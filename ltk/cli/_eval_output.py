@@ -100,9 +100,11 @@ def show_single(judge: Judge, path: Path, request: AdjustmentRequest, look: Look
         extra = {"comparison": describe_comparison(comparison, published)} if comparison else {}
         _console.print_json(payload | extra)
         return
-    _print(summary_table(figures.summary, shown, _title(result, figures)), look, _footer(result, figures))
+    title = _title(result, figures)
+    table = summary_table(figures.summary, shown, title, split=result.split, marks=result.marks)
+    _print(table, look, [*_footer(result, figures), *(() if comparison else _notes(result))])
     if look.per_class:
-        _print(class_table(figures.classes), look)
+        _print(class_table(figures.classes, split=result.split), look)
     if shifts:
         _print(shift_table(shifts), look)
     if comparison:
@@ -126,7 +128,7 @@ def show_several(
 def _read_published(result: EvaluatedRun, look: Look) -> list[PublishedFigure]:
     if not look.published:
         return []
-    name, imb = str(result.run.card.get("dataset", "")), result.run.card.get("imb")
+    name, imb = str(result.run.rules.get("dataset", "")), result.run.rules.get("imb")
     figures = read_published(name, imb)
     if not figures:
         _console.note(f"no preset has published figures for {name}" + (f" at imbalance {imb:g}" if imb else ""))
@@ -135,7 +137,14 @@ def _read_published(result: EvaluatedRun, look: Look) -> list[PublishedFigure]:
 
 def _title(result: EvaluatedRun, figures: Assessment) -> str:
     correction = f" · {figures.adjustment}" if figures.adjustment != "none" else ""
-    return f"{result.run.name} · {result.saved.checkpoint} checkpoint · {result.split} images{correction}"
+    state = f" · unfinished, {result.run.unfinished}" if result.run.unfinished else ""
+    return f"{result.run.name} · {_weights(result)} · {result.split} images{correction}{state}"
+
+
+def _weights(result: EvaluatedRun) -> str:
+    """Which weights, and how they were chosen."""
+    name = result.saved.checkpoint
+    return f"{name} checkpoint" + (f", {result.checkpoint}" if result.checkpoint != name else "")
 
 
 def _footer(result: EvaluatedRun, figures: Assessment) -> list[str]:
@@ -151,6 +160,13 @@ def _footer(result: EvaluatedRun, figures: Assessment) -> list[str]:
     if best and result.split == "test" and figures.adjustment == "none":
         lines.append(f"best epoch on test: {percent(best[0])} in epoch {best[1]} (an oracle, as papers report it)")
     return lines
+
+
+def _notes(result: EvaluatedRun) -> list[str]:
+    """What a comparison would note too."""
+    unfinished = [f"note: the run is unfinished: {result.run.unfinished}"] if result.run.unfinished else []
+    oracle = [f"note: oracle figures chose a value on the {result.split} images"] if result.is_oracle else []
+    return [*oracle, *unfinished]
 
 
 def print_comparison(

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 _PANEL = "Where the images are"
 
 
-def _option(flag: str, text: str) -> Any:
-    return typer.Option(flag, help=text, rich_help_panel=_PANEL)
+def _option(flag: str, text: str, least: int | None = None, most: int | None = None) -> Any:
+    return typer.Option(flag, help=text, rich_help_panel=_PANEL, min=least, max=most)
 
 
 _NAME = Annotated[str, typer.Argument(help="A data set, or a folder of images.", autocompletion=complete_dataset)]
@@ -35,8 +35,8 @@ _OPTIONS: dict[str, Any] = {
     "group_col": Annotated[str | None, _option("--group-col", "Column of the lot, animal or patient (none).")],
     "group_regex": Annotated[str | None, _option("--group-regex", "Pattern whose ( ) finds it in the path (none).")],
     "test": Annotated[float | None, _option("--test", "Share of each class, or images, drawn for testing (0.2).")],
-    "min_per_class": Annotated[int | None, _option("--min-per-class", "Least images of a class in each split (3).")],
-    "seed": Annotated[int | None, _option("--seed", "Seed of the drawn test split (0).")],
+    "min_per_class": Annotated[int | None, _option("--min-per-class", "Least images of a class in each split (3).", 1)],
+    "seed": Annotated[int | None, _option("--seed", "Seed of the drawn test split (0).", 0, 2**32 - 1)],
     "allow_outside": Annotated[bool, _option("--allow-outside", "Accept paths that lead out of the root.")],
     "upright": Annotated[bool, _option("--upright", "Turn images as their EXIF orientation says.")],
     "skip_missing": Annotated[bool, _option("--skip-missing", "Leave out listed files that do not exist.")],
@@ -58,6 +58,19 @@ class SourceChoice:
     root: Path | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def title(self) -> str:
+        """What the images are called: the data set, or the folder of the user's own."""
+        from ltk.config import DataSettings
+
+        name, root = self._locate()
+        return DataSettings(dataset=name, root=root and root.resolve()).title
+
+    def _locate(self) -> tuple[str, Path | None]:
+        from ltk.resolve import name_source
+
+        return name_source(self.name, self.root, self.options)
+
     def open(self, *, warn: bool = True) -> Source:
         """Open the images.
 
@@ -68,13 +81,9 @@ class SourceChoice:
             LtkError: they are not there, or not as they should be.
         """
         from ltk.cli import _console
-        from ltk.data.sources import SOURCES, open_source
+        from ltk.data.sources import open_source
 
-        name, root = self.name, self.root
-        if name not in SOURCES or name == "folder":
-            for option, listed in ("csv", "csv"), ("train_list", "list"):
-                if option in self.options:
-                    name, root = listed, root or Path(name)
+        name, root = self._locate()
         source = open_source(name, root=root, **self.options)
         for note in source.notes if warn else ():
             _console.warn(note)

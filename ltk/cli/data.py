@@ -25,7 +25,10 @@ Root = Annotated[Path | None, typer.Option("--root", help="Data root (LTK_DATA, 
 Imb = Annotated[float | None, typer.Option("--imb", help="Cut to this imbalance: largest class / smallest (no cut).")]
 ImbType = Annotated[str, typer.Option("--imb-type", help="Profile of the cut: exp, step or none.")]
 Subset = Annotated[str, typer.Option("--subset", help="Which images: ldam, glmc, glmc-replacement, first-n.")]
-SubsetSeed = Annotated[int | None, typer.Option("--subset-seed", help="Seed of the cut (the rule's official one).")]
+SubsetSeed = Annotated[
+    int | None,
+    typer.Option("--subset-seed", min=0, max=2**32 - 1, help="Seed of the cut (the rule's official one)."),
+]
 Head = Annotated[
     int | None, typer.Option("--head", min=1, help="Images of the largest class (as many as every class has).")
 ]
@@ -137,7 +140,7 @@ def verify(
         findings = verify_source(
             source, chosen.root, deep=deep, near=near, strict=strict, checksums=checksums, advance=advance
         )
-    output.show_findings(source.name, findings, write_bad, as_json=as_json)
+    output.show_findings(chosen.title, findings, write_bad, as_json=as_json)
 
 
 @app.command()
@@ -151,7 +154,7 @@ def stats(
     head: Head = None,
     val: Val = 0,
     groups: GroupLimits = None,
-    plot: Annotated[Path | None, typer.Option("--plot", help="Write the histogram to this PNG (none).")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Write the histogram to this picture (none).")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the class counts: histogram, imbalance, Gini, many/medium/few; train against test.
@@ -160,11 +163,12 @@ def stats(
       ltk data stats cifar100 --imb 100
       ltk data stats photos/ --groups tertile --plot counts.png
     """
+    output.check_picture(plot, output.PLOTS)
     from ltk.data.splits import create_manifest
 
     source = chosen.open()
     manifest = create_manifest(source, imb=imb, imb_type=imb_type, subset=subset, seed=subset_seed, val=val, head=head)
-    output.show_stats(source, manifest, groups, plot, as_json=as_json)
+    output.show_stats(chosen.title, source, manifest, groups, plot, as_json=as_json)
 
 
 @app.command()
@@ -194,7 +198,7 @@ def split(
     manifest = create_manifest(source, imb=imb, imb_type=imb_type, subset=subset, seed=subset_seed, val=val, head=head)
     if out:
         manifest.write(out)
-    output.show_manifest(manifest, out, as_json=as_json)
+    output.show_manifest(chosen.title, manifest, out, as_json=as_json)
 
 
 @app.command()
@@ -202,26 +206,32 @@ def split(
 def pack(
     chosen: SourceChoice,
     size: Annotated[
-        int | None, typer.Option("--size", min=2, max=1024, help="Side in pixels (the data set's).")
+        int | None, typer.Option("--size", min=2, max=1024, help="Side in pixels (what training reads by default).")
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Folder (beside the images, or in the data root: training looks there)."),
+        typer.Option("--out", "-o", help="Folder (beside the images or in the data root; training looks in no other)."),
     ] = None,
 ) -> None:
-    """Decode all images once into a memory-mapped array, which training then uses by itself.
+    """Decode all images once into a memory-mapped array.
+
+    Without --size and --out training uses it by itself; else the last line says whether it will, and how.
 
     Examples:
       ltk data pack photos/
       ltk data pack imagenet-lt --root /data --size 256
     """
+    from dataclasses import replace
+
     from ltk.data.pack_writer import pack_source
 
     source = chosen.open()
+    if out:  # where packs of other folders may lie
+        source = replace(source, name=chosen.title)
     images = sum(len(part) for part in source.splits.values())
     with _progress("packing", images) as advance:
         path, info = pack_source(source, size or source.stored_size, out, advance=advance)
-    output.show_pack(path, info)
+    output.show_pack(source, path, info)
 
 
 @app.command()
@@ -240,12 +250,13 @@ def preview(
       ltk data preview digits
       ltk data preview cifar10 --aug autoaugment -o views.png
     """
+    output.check_picture(out, output.SHEETS)
     from ltk.data.preview import draw_sheet
     from ltk.errors import unknown_name
 
     source = chosen.open()
     if part not in source.splits:
         raise unknown_name("split", part, source.splits)
-    path = out or Path(f"{source.name}-preview.png")
+    path = out or Path(f"{chosen.title}-preview.png")
     draw_sheet(source, source.splits[part], path, aug=aug, rows=rows, columns=columns)
     _console.print_text(str(path))

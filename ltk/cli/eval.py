@@ -10,9 +10,9 @@ import typer
 from ltk.cli import _console
 from ltk.cli._adjust_options import Adjust, Checkpoint, Cost, Prior, Tau, Temperature, Tune
 from ltk.cli._options import AsJson, Device, RunsDir, complete_run
-from ltk.errors import DataError
+from ltk.errors import DataError, UsageError
 
-_ADJUST, _COMPARE, _OUTPUT, _FILES = "Correction without retraining", "Comparison", "Output", "Model files"
+_ADJUST, _COMPARE, _OUTPUT, _IMAGES = "Correction without retraining", "Comparison", "Output", "Images"
 
 
 def evaluate(
@@ -50,15 +50,22 @@ def evaluate(
     dataset: Annotated[
         str | None,
         typer.Option(
-            "--dataset", "-d", help="Images to judge a model file on (needed for one).", rich_help_panel=_FILES
+            "--dataset", "-d", help="Images to judge a model file on (needed for one).", rich_help_panel=_IMAGES
         ),
     ] = None,
     root: Annotated[
-        Path | None, typer.Option("--root", help="Where they are (the data root).", rich_help_panel=_FILES)
+        Path | None,
+        typer.Option(
+            "--root",
+            help="Where the images are now (the data root, or where a run found them).",
+            rich_help_panel=_IMAGES,
+        ),
     ] = None,
     imb: Annotated[
         float | None,
-        typer.Option("--imb", help="Imbalance it was trained at (for groups).", rich_help_panel=_FILES),
+        typer.Option(
+            "--imb", help="Imbalance a model file was trained at, for groups (none).", rich_help_panel=_IMAGES
+        ),
     ] = None,
     as_json: AsJson = False,
     device: Device = "cpu",
@@ -73,6 +80,7 @@ def evaluate(
       ltk eval runs/digits-imb50/ce-001 --adjust la --tune
       ltk eval runs/digits-imb50/*-001 --format markdown
       ltk eval old_gcl.safetensors --dataset cifar10 --imb 100
+      ltk eval runs/photos/ce-001 --on val --root moved/photos
     """
     from ltk.cli import _eval_output as output
     from ltk.evaluation.choose import create_request
@@ -84,8 +92,11 @@ def evaluate(
     look = output.Look.create(
         "json" if as_json else format, split, per_class=per_class, worst=worst, shift=shift, published=published
     )
-    judge = Judge(on, checkpoint, groups, device)
-    paths = find_runs([_adopt(name, runs_dir, dataset, root, imb) for name in runs or []], runs_dir)
+    judge = Judge(on, checkpoint, groups, device, root)
+    names = runs or []
+    paths = find_runs([_adopt(name, runs_dir, dataset, root, imb) for name in names], runs_dir)
+    if not any(name.is_file() for name in names):
+        _refuse_for_runs({"--dataset": dataset, "--imb": imb})
     if len(paths) == 1:
         output.show_single(judge, paths[0], request, look)
     else:
@@ -94,9 +105,18 @@ def evaluate(
 
 def _adopt(name: Path, runs_dir: Path, dataset: str | None, root: Path | None, imb: float | None) -> Path:
     """Return the run of a model file; names of runs stay as they are."""
+    if not name.is_file():
+        return name
     from ltk.engine.adopt import adopt_model
 
-    return adopt_model(name, runs_dir, dataset=dataset, root=root, imb=imb) if name.is_file() else name
+    return adopt_model(name, runs_dir, dataset=dataset, root=root, imb=imb)
+
+
+def _refuse_for_runs(given: dict[str, object]) -> None:
+    for flag, value in given.items():
+        if value is not None:
+            hint = "A run keeps its data set and imbalance; --root DIR says where its images are now."
+            raise UsageError(f"{flag} is for model files and does not go with a run", hint)
 
 
 def find_runs(names: list[Path], runs_dir: Path) -> list[Path]:

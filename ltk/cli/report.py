@@ -51,7 +51,7 @@ def report(
     paths = find_runs(runs or [], runs_dir)
     judge = Judge(on, checkpoint, groups, device)
     results = [judge.evaluate(path) for path in paths]
-    card = results[0].run.card
+    card = results[0].run.rules
     figures = read_published(str(card.get("dataset", "")), card.get("imb")) if published else []
     page = create_report(results, figures)
     target = out or (paths[0] / "report.html" if len(paths) == 1 else Path("report.html"))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ltk.data.catalogue import get_facts
-from ltk.data.cifar import LAYOUTS, Layout
+from ltk.data.cifar import LAYOUTS
 from ltk.data.download import Advance, download, hash_file, unpack
 from ltk.data.official import find_list
 from ltk.data.official_lists import OFFICIAL
@@ -39,8 +39,13 @@ def prepare_cifar(name: str, root: Path, given: Path | None, advance: Advance = 
     layout = LAYOUTS[name]
     folder = root / layout.folder
     if not folder.is_dir():
+        archive = _find_archive(given, layout.archive) if given else root / layout.archive
+        if archive.is_file() and (found := hash_file(archive)) != layout.md5:
+            raise DataError(f"{archive} is not {layout.archive} (md5 {found}, not {layout.md5})", "Download it again.")
         with _alone_in(root):
-            _bring(layout, root, given, advance)
+            if not archive.is_file():
+                download(_ADDRESS + layout.archive, archive, layout.md5, advance)
+            unpack(archive, root, layout.folder)
     wrong = check_files(folder, layout.files)
     if wrong:
         raise DataError(f"{folder}: {'; '.join(wrong)}", f"Delete {folder} and prepare again.")
@@ -59,15 +64,6 @@ def _alone_in(root: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _bring(layout: Layout, root: Path, given: Path | None, advance: Advance) -> None:
-    archive = _find_archive(given, layout.archive) if given else root / layout.archive
-    if not archive.is_file():
-        download(_ADDRESS + layout.archive, archive, layout.md5, advance)
-    elif (found := hash_file(archive)) != layout.md5:
-        raise DataError(f"{archive} is not {layout.archive} (md5 {found}, not {layout.md5})", "Download it again.")
-    unpack(archive, root, layout.folder)
 
 
 def _find_archive(given: Path, name: str) -> Path:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,6 +82,15 @@ def draw_histogram(counts_K: Sequence[int], names: Sequence[str], *, rows: int =
     return lines
 
 
+@contextlib.contextmanager
+def tolerate_missing_glyphs() -> Iterator[None]:
+    """Let matplotlib draw letters that its fonts lack as boxes, without a warning for each."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from", UserWarning)
+        yield
+
+
+@tolerate_missing_glyphs()
 def plot_counts(train_K: Sequence[int], test_K: Sequence[int], groups: Groups, path: Path, title: str) -> None:
     """Write a picture of the class counts, training above and test below, from the largest class to the smallest."""
     from matplotlib.figure import Figure
@@ -90,7 +101,8 @@ def plot_counts(train_K: Sequence[int], test_K: Sequence[int], groups: Groups, p
     figure = Figure(figsize=(9, 5), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.bar(np.arange(len(order)), np.asarray(train_K)[order], color=colours, width=1.0)
-    upper.set(title=title, ylabel="training images", yscale="log", ylim=(0.7, None))
+    upper.set_title(title, parse_math=False)
+    upper.set(ylabel="training images", yscale="log", ylim=(0.7, None))
     for group, name in GROUP_NAMES.items():
         upper.bar(0, 0, color=["#4477aa", "#ddaa33", "#bb5566"][group], label=f"{name} ({(group_K == group).sum()})")
     upper.legend(title="classes")

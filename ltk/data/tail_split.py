@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ltk.data.base import IntArray, count_of
 from ltk.errors import DataError, UsageError
 
+TEST_SHARE, LEAST_PER_CLASS = 0.2, 3  # of a test split that is drawn
 _MAX_SEED = 2**32 - 1
 
 
@@ -139,8 +140,8 @@ def draw_test(
     Args:
         labels_N: class of each image.
         class_names: K names.
-        test: share of each class, or images of each class; 0.2 when None.
-        min_per_class: least images of a class in each split; 3 when None.
+        test: share of each class, or images of each class; ``TEST_SHARE`` when None.
+        min_per_class: least images of a class in each split; ``LEAST_PER_CLASS`` when None.
         seed: of the private generator; 0 when None.
         lots: per image, what it belongs with.
 
@@ -148,8 +149,8 @@ def draw_test(
         DataError: no image can be drawn.
         UsageError: numbers out of range.
     """
-    least = 3 if min_per_class is None else min_per_class
-    held_out = {"test": 0.2 if test is None else test}
+    least = LEAST_PER_CLASS if min_per_class is None else min_per_class
+    held_out = {"test": TEST_SHARE if test is None else test}
     parts = split_tail_safe(
         labels_N, held_out, num_classes=len(class_names), min_per_class=least, seed=seed or 0, lots=lots
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ltk import distributed
-from ltk.config import RunConfig
+from ltk.config import OptimSettings, RunConfig, ScheduleSettings
 from ltk.data.loaders import Loader
 from ltk.engine.build import DataPlan
 from ltk.engine.run_dir import CARD, PARENT
@@ -51,6 +51,7 @@ def describe_protocol(plan: DataPlan, method: Method, loader: Loader, updates: i
         "images_seen": updates // loader.steps * per_epoch,
         "views": ["none (features made once)"] if config.parent.cache else list(config.views.recipes),
         "streams": {name: stream.sampler for name, stream in method.streams.items()},
+        **_describe_optimizer(config.optim),
         "batch_size": config.optim.batch_size,
         "devices": distributed.world_size(),
         "batch_norm_statistics": "over all devices" if config.run.sync_bn else "per device",
@@ -63,6 +64,27 @@ def describe_protocol(plan: DataPlan, method: Method, loader: Loader, updates: i
         "transductive": False,
         "data_for_gradients": "train",
     }
+
+
+def _describe_optimizer(optim: OptimSettings) -> dict[str, Any]:
+    """The rules of an update; averaged weights stand under "weights"."""
+    return {
+        "optimizer": optim.optimizer,
+        "lr": optim.scaled_lr,
+        "momentum": optim.momentum,
+        "nesterov": optim.nesterov,
+        "weight_decay": optim.weight_decay,
+        "schedule": _describe_schedule(optim.schedule),
+        "clip": f"gradient norm {optim.clip:g}" if optim.clip else "none",
+        "drop_last": optim.drop_last,
+    }
+
+
+def _describe_schedule(schedule: ScheduleSettings) -> str:
+    """The kind, and every setting that is not the default."""
+    changed = schedule.model_dump(exclude={"kind"}, exclude_defaults=True)
+    texts = {key: "/".join(map(str, value)) if isinstance(value, tuple) else value for key, value in changed.items()}
+    return " ".join([schedule.kind, *(f"{key}={value}" for key, value in texts.items())])
 
 
 def _init(config: RunConfig) -> str:

@@ -66,5 +66,5 @@ def _glmc_large(epoch: int, epochs: int, warmup_epochs: int) -> float:
         return 1.0
     before = epoch - 1
     if warmup_epochs and before <= warmup_epochs:
-        return (before + 1) / warmup_epochs
+        return min((before + 1) / warmup_epochs, 1.1)
     return 0.5 * (1 + math.cos(math.pi * (before - warmup_epochs + 1) / (epochs - warmup_epochs + 1)))

@@ -85,7 +85,11 @@ class Choice:
 
 
 def choose_adjustment(
-    request: AdjustmentRequest, judged: SavedLogits, load_split: SplitLoader, card: Mapping[str, Any]
+    request: AdjustmentRequest,
+    judged: SavedLogits,
+    load_split: SplitLoader,
+    card: Mapping[str, Any],
+    split: str = "test",
 ) -> Choice:
     """Return the correction a request describes.
 
@@ -94,6 +98,7 @@ def choose_adjustment(
         judged: logits of the images the result will be judged on.
         load_split: returns the logits of another split of the run by name ("val", "train").
         card: the run's protocol card; its "prior" says whether the loss compensates for the class frequencies.
+        split: name of the judged images; a value chosen on them makes the result an oracle.
 
     Raises:
         UsageError: options that contradict each other.
@@ -101,11 +106,11 @@ def choose_adjustment(
     """
     _check(request)
     start = no_adjustment(judged.num_classes, _trained_prior(judged, card))
-    adjustment, curve = _choose_strength(request, start, judged, load_split)
+    adjustment, curve = _choose_strength(request, start, judged, load_split, split)
     if request.prior:
         adjustment = _choose_prior(request.prior, adjustment, judged)
     if request.temperature is not None:
-        adjustment = _choose_temperature(request.temperature, adjustment, load_split)
+        adjustment = _choose_temperature(request.temperature, adjustment, load_split, split)
     if request.cost is not None:
         adjustment = with_costs(adjustment, read_costs(request.cost, judged.class_names), request.cost.name)
     return Choice(adjustment, curve)
@@ -126,7 +131,7 @@ def _trained_prior(saved: SavedLogits, card: Mapping[str, Any]) -> tuple[int, ..
 
 
 def _choose_strength(
-    request: AdjustmentRequest, start: Adjustment, judged: SavedLogits, load_split: SplitLoader
+    request: AdjustmentRequest, start: Adjustment, judged: SavedLogits, load_split: SplitLoader, split: str
 ) -> tuple[Adjustment, TuningCurve | None]:
     if request.adjust == "none":
         return start, None
@@ -134,12 +139,11 @@ def _choose_strength(
         return _builder(request.adjust, start, judged, load_split)(
             request.tau if request.tau is not None else 1.0
         ), None
-    split = "test" if request.oracle else "val"
     tuned_on = judged if request.oracle else _validation(load_split, f"--tune chooses {request.adjust}'s strength")
     on_split = _builder(request.adjust, start, tuned_on, load_split)
-    curve = tune(tuned_on, on_split, adjust=request.adjust, split=split)
+    curve = tune(tuned_on, on_split, adjust=request.adjust, split=split if request.oracle else "val")
     adjustment = _builder(request.adjust, start, judged, load_split)(curve.chosen)
-    return replace(adjustment, oracle=request.oracle), curve
+    return replace(adjustment, oracle=curve.split == split), curve
 
 
 def _builder(
@@ -195,9 +199,10 @@ def _choose_prior(prior: str, adjustment: Adjustment, judged: SavedLogits) -> Ad
 
 
 def _choose_temperature(
-    temperature: float | Literal["val"], adjustment: Adjustment, load_split: SplitLoader
+    temperature: float | Literal["val"], adjustment: Adjustment, load_split: SplitLoader, split: str
 ) -> Adjustment:
     if temperature != "val":
         return scale_temperature(adjustment, temperature)
     saved = _validation(load_split, "the temperature is fitted")
-    return scale_temperature(adjustment, fit_temperature(saved, adjustment))
+    fitted = scale_temperature(adjustment, fit_temperature(saved, adjustment))
+    return replace(fitted, oracle=adjustment.oracle or split == "val")

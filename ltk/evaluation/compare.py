@@ -36,7 +36,7 @@ class Verdict:
     def __str__(self) -> str:
         d, where = self.difference, "balanced accuracy" if self.group == BALANCED else self.group
         if d is None:
-            return f"{self.recipe} against {self.baseline} on {where}: no test images"
+            return f"{self.recipe} against {self.baseline} on {where}: no images"
         low, high = (100 * x for x in d.interval)
         if d.verdict.startswith("is"):
             finding = f"{self.recipe} {d.verdict} from {self.baseline} on {where}"
@@ -49,7 +49,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Recipes on the same test images.
+    """Recipes on the same images.
 
     Attributes:
         recipes: in the order given.
@@ -59,6 +59,7 @@ class Comparison:
         baseline: name of the baseline recipe.
         groups: groups of the classes.
         notes: what a reader should keep in mind.
+        split: the images.
     """
 
     recipes: tuple[Recipe, ...]
@@ -67,6 +68,7 @@ class Comparison:
     baseline: str
     groups: Groups
     notes: tuple[str, ...]
+    split: str = "test"
 
 
 def compare_entries(
@@ -76,7 +78,7 @@ def compare_entries(
 
     Args:
         entries: at least one.
-        groups: groups of the classes, for the paired tests.
+        groups: groups of the classes, for the paired tests; none is made on them where those of the runs differ.
         baseline: name of a recipe, method or run; by default the recipe of method "ce", else the first.
         same_run: they are corrections of one run, named after what they differ in: rules and seeds are not at issue.
 
@@ -87,15 +89,23 @@ def compare_entries(
     _require_same_images(entries)
     recipes = group_recipes(entries)
     base = _find_baseline(recipes, baseline)
+    others = [entry.name for entry in entries if not _same_groups(entry.groups, groups)]
     verdicts = tuple(
         Verdict(recipe.name, base.name, group, _difference(recipe, base, groups, group))
         for recipe in recipes
         if recipe is not base
-        for group in _judged(entries[0].target_N, groups)
+        for group in _judged(entries[0].target_N, None if others else groups)
     )
     differences = [] if same_run else protocol_differences({recipe.name: recipe.card for recipe in recipes})
-    notes = (*(() if same_run else _seed_notes(recipes)), *_notes(recipes))
-    return Comparison(recipes, tuple(differences), verdicts, base.name, groups, notes)
+    split = entries[0].split
+    notes = (*(() if same_run else _seed_notes(recipes)), *_notes(entries, split))
+    if others:
+        notes += ("the runs have other classes in their groups: each row has its own, and no group has a verdict",)
+    return Comparison(recipes, tuple(differences), verdicts, base.name, groups, notes, split)
+
+
+def _same_groups(first: Groups, second: Groups) -> bool:
+    return first.names == second.names and np.array_equal(first.group_K, second.group_K)
 
 
 def _require_same_images(entries: Sequence[Entry]) -> None:
@@ -114,18 +124,19 @@ def _find_baseline(recipes: Sequence[Recipe], wanted: str | None) -> Recipe:
     if wanted is None:
         return next((recipe for recipe in recipes if recipe.card.get("method") == "ce"), recipes[0])
     for recipe in recipes:
-        names = {recipe.name, recipe.card.get("method")} | {entry.name for entry in recipe.entries}
+        names = {recipe.name, recipe.card.get("method")}
+        names |= {entry.name for entry in (*recipe.entries, *recipe.repeated)}
         if wanted in names:
             return recipe
     raise unknown_name("baseline", wanted, [recipe.name for recipe in recipes])
 
 
-def _judged(target_N: IntArray, groups: Groups) -> list[str]:
+def _judged(target_N: IntArray, groups: Groups | None) -> list[str]:
     """What a verdict is given on; balanced accuracy is another thing where classes differ in their test images."""
     _, count_K = np.unique(target_N, return_counts=True)
     is_uneven = len(set(count_K.tolist())) > 1
-    has_others = not groups.mask(groups.rarest).all()
-    return ["all", *([BALANCED] if is_uneven else []), *([groups.rarest] if has_others else [])]
+    rarest = [] if groups is None or groups.mask(groups.rarest).all() else [groups.rarest]
+    return ["all", *([BALANCED] if is_uneven else []), *rarest]
 
 
 def _difference(recipe: Recipe, base: Recipe, groups: Groups, group: str) -> Difference | None:
@@ -137,16 +148,24 @@ def _difference(recipe: Recipe, base: Recipe, groups: Groups, group: str) -> Dif
 
 
 def _seed_notes(recipes: Sequence[Recipe]) -> tuple[str, ...]:
+    notes = [
+        f"the same seed again, not counted: {', '.join(entry.name for entry in recipe.repeated)} ({recipe.name})"
+        for recipe in recipes
+        if recipe.repeated
+    ]
     single = [recipe.name for recipe in recipes if len(recipe.entries) == 1]
-    if len(recipes) == 1 or not single:
-        return ()
-    return (f"one seed ({', '.join(single)}): the chance of another training run is not in the intervals",)
+    if len(recipes) > 1 and single:
+        notes.append(f"one seed ({', '.join(single)}): the chance of another training run is not in the intervals")
+    return tuple(notes)
 
 
-def _notes(recipes: Sequence[Recipe]) -> tuple[str, ...]:
+def _notes(entries: Sequence[Entry], split: str) -> tuple[str, ...]:
     notes = []
-    if any(recipe.card.get("transductive") or "transductive" in recipe.card["adjustment"] for recipe in recipes):
-        notes.append("transductive figures use the whole unlabelled test set at once")
-    if any("oracle" in recipe.card["adjustment"] + recipe.card["checkpoint"] for recipe in recipes):
-        notes.append("oracle figures chose a value on the test images")
+    if any(entry.card.get("transductive") or "transductive" in entry.card["adjustment"] for entry in entries):
+        notes.append(f"transductive figures use the whole unlabelled {split} set at once")
+    if any("oracle" in entry.marks for entry in entries):
+        notes.append(f"oracle figures chose a value on the {split} images")
+    for where in dict.fromkeys(entry.card["unfinished"] for entry in entries if entry.card.get("unfinished")):
+        names = [entry.name for entry in entries if entry.card.get("unfinished") == where]
+        notes.append(f"unfinished, {where}: {', '.join(names)}")
     return tuple(notes)

@@ -111,7 +111,7 @@ def create_deployment(result: EvaluatedRun) -> Deployment:
         "input": f"uint8 [batch, {image.channels}, {image.stored}, {image.stored}], 0..255, RGB or grey",
         "output": f"float32 [batch, {saved.num_classes}], probabilities",
         "image": image.as_json(),
-        "card": {**result.run.card},
+        "card": {**result.run.rules},
     }
     return Deployment(DeployedModel(method, image, adjustment), saved.class_names, facts)
 

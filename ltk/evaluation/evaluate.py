@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ltk import distributed
-from ltk.checkpoint import load_model_and_metadata
+from ltk.checkpoint import find_model_file, load_model_and_metadata
 from ltk.config import DataSettings
 from ltk.config_text import create_config, read_toml
 from ltk.data.banks import open_bank
@@ -24,7 +25,7 @@ from ltk.data.sources import open_source
 from ltk.data.splits import Groups, Manifest, parse_groups
 from ltk.data.transforms import create_eval_view
 from ltk.errors import DataError
-from ltk.evaluation.logits import SavedLogits, load_current_logits, logits_path, save_logits
+from ltk.evaluation.logits import SavedLogits, load_current_logits, logits_path, read_checksum, save_logits
 from ltk.methods.base import Method
 from ltk.models.folding import fold_batch_norm
 
@@ -111,7 +112,9 @@ def _predict_some(method: Method, x_BCHW: Tensor) -> Tensor:
     return method.predict(x_BCHW[:2])
 
 
-def ensure_logits(run: Path, split: str = "test", checkpoint: str = "last", device: str = "cpu") -> SavedLogits:
+def ensure_logits(
+    run: Path, split: str = "test", checkpoint: str = "last", device: str = "cpu", root: Path | None = None
+) -> SavedLogits:
     """Return the logits of a run on a split, computed and saved if they are not there yet.
 
     Args:
@@ -119,6 +122,7 @@ def ensure_logits(run: Path, split: str = "test", checkpoint: str = "last", devi
         split: train, val or test.
         checkpoint: last or best.
         device: where to compute.
+        root: where the images are now; None: where the run found them.
 
     Raises:
         DataError: no such checkpoint or split, or the images are not those of the run.
@@ -128,14 +132,16 @@ def ensure_logits(run: Path, split: str = "test", checkpoint: str = "last", devi
         return current
     weights = run / "checkpoints" / f"{checkpoint}.safetensors"
     config = create_config(read_toml(run / "config.toml"), str(run / "config.toml"))
-    source = open_configured_source(config.data)
+    source = _open_again(run, config.data, root)
     manifest = Manifest.read(run / "split.json")
     splits = manifest.open(source)
     if split not in splits:
         raise DataError(f"{run} has no {split} split", f"It has {', '.join(sorted(splits))}.")
     if checkpoint == "best" and not weights.exists():
         raise DataError(f"{run} has no best checkpoint", "Use the last one, or train further.")
-    method, metadata = load_model_and_metadata(weights if checkpoint == "best" else run)
+    weights = weights if checkpoint == "best" else find_model_file(run)
+    checksum = read_checksum(weights)  # before the weights: if they change in between, the logits do not pass for new
+    method, metadata = load_model_and_metadata(weights)
     saved = compute_logits(
         method.to(device),
         splits[split],
@@ -145,8 +151,20 @@ def ensure_logits(run: Path, split: str = "test", checkpoint: str = "last", devi
         groups=resolve_groups(config.data, source),
         checkpoint=checkpoint,
     )
+    saved = replace(saved, weights_sha256=checksum)
     save_logits(saved, logits_path(run, split, checkpoint))
     return saved
+
+
+def _open_again(run: Path, data: DataSettings, root: Path | None) -> Source:
+    """Open the data set of a run, whose images may have moved since."""
+    if root is not None:
+        return open_configured_source(data.model_copy(update={"root": root}))
+    try:
+        return open_configured_source(data)
+    except DataError as error:
+        moved = f"If the images of the run have moved: ltk eval {run} --root DIR"
+        raise DataError(error.message, f"{error.hint}; {moved}" if error.hint else moved) from error
 
 
 def compute_logits(

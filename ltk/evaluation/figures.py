@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.sparse import csr_array
 
+from ltk.data.statistics import tolerate_missing_glyphs
 from ltk.evaluation.assessment import ClassRow
 from ltk.evaluation.calibration import Reliability
 from ltk.evaluation.summary import Summary
@@ -50,6 +51,7 @@ def _create(height: float = _HEIGHT) -> tuple[Figure, Axes]:
 
 
 @_styled
+@tolerate_missing_glyphs()
 def render_svg(figure: Figure) -> str:
     """Return a figure as an ``<svg>`` element that can stand in a page beside others."""
     text = io.StringIO()
@@ -59,6 +61,7 @@ def render_svg(figure: Figure) -> str:
 
 
 @_styled
+@tolerate_missing_glyphs()
 def render_png(figure: Figure, dots_per_inch: int = 200) -> bytes:
     """Return a figure as a PNG file."""
     data = io.BytesIO()

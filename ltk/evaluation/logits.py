@@ -23,6 +23,7 @@ from ltk.files import disk_faults
 
 _CHUNK_VALUES = 1 << 22  # 16 MB of float32 at a time
 _BLANK = b"0" * 64
+_DIGEST, _WEIGHTS = "sha256", "weights_sha256"
 _ARRAYS = ("logits_NK", "target_N", "index_N", "weight_norm_K", "bias_K")
 _DTYPES: dict[str, type[np.generic]] = {"F32": np.float32, "I64": np.int64}
 
@@ -42,6 +43,7 @@ class SavedLogits:
         checkpoint: which checkpoint of the run gave the logits.
         weight_norm_K: length of each class's weight vector, where the classifier is one linear layer on the features.
         bias_K: its bias, where it has one.
+        weights_sha256: checksum of the file of weights that gave the logits; empty where it is not known.
     """
 
     logits_NK: NDArray[np.float32]
@@ -54,6 +56,7 @@ class SavedLogits:
     checkpoint: str = "last"
     weight_norm_K: NDArray[np.float32] | None = field(default=None)
     bias_K: NDArray[np.float32] | None = field(default=None)
+    weights_sha256: str = ""
 
     def __post_init__(self) -> None:
         images, classes = self.logits_NK.shape
@@ -121,6 +124,7 @@ def save_logits(saved: SavedLogits, path: Path) -> None:
         "class_counts": json.dumps([int(n) for n in saved.class_counts]),
         "groups": json.dumps(saved.groups),
         "checkpoint": saved.checkpoint,
+        **({_WEIGHTS: saved.weights_sha256} if saved.weights_sha256 else {}),
     }
     with disk_faults(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -133,15 +137,33 @@ def logits_path(run: Path, split: str, checkpoint: str = "last") -> Path:
 
 
 def load_current_logits(run: Path, split: str, checkpoint: str = "last") -> SavedLogits | None:
-    """Return saved logits unless there are none or the checkpoint is younger; needs no torch.
+    """Return saved logits unless there are none or they are of other weights than the checkpoint; needs no torch.
+
+    Logits that do not say of which weights they are must not be older than the checkpoint.
 
     Raises:
         DataError: they are torn or altered.
     """
     path, weights = logits_path(run, split, checkpoint), run / "checkpoints" / f"{checkpoint}.safetensors"
-    if not path.exists() or (weights.exists() and path.stat().st_mtime < weights.stat().st_mtime):
+    if not path.exists() or (weights.exists() and not _are_of(path, weights)):
         return None
     return load_logits(path)
+
+
+def _are_of(path: Path, weights: Path) -> bool:
+    metadata = _read_header(path)[0].get("__metadata__", {})
+    if _WEIGHTS in metadata:
+        return bool(metadata[_WEIGHTS] == read_checksum(weights))
+    return path.stat().st_mtime >= weights.stat().st_mtime
+
+
+def read_checksum(path: Path) -> str:
+    """Return the checksum that stands in the header of a sealed file; empty where it cannot be read."""
+    try:
+        header, _ = _read_header(path)
+    except DataError:
+        return ""
+    return str(header.get("__metadata__", {}).get(_DIGEST, ""))
 
 
 def load_logits(path: Path) -> SavedLogits:
@@ -152,7 +174,7 @@ def load_logits(path: Path) -> SavedLogits:
     """
     header, length = _read_header(path)
     metadata = header.pop("__metadata__", {})
-    stored = metadata.get("sha256", "")
+    stored = metadata.get(_DIGEST, "")
     arrays: dict[str, Any] = {}
     with path.open("rb") as file:
         digest = hashlib.sha256(file.read(length).replace(stored.encode(), _BLANK, 1))
@@ -177,6 +199,7 @@ def _unpack(arrays: dict[str, Any], metadata: dict[str, str], path: Path) -> Sav
             groups=groups if isinstance(groups, str) else (groups[0], groups[1]),
             fingerprint=metadata["fingerprint"],
             checkpoint=metadata["checkpoint"],
+            weights_sha256=metadata.get(_WEIGHTS, ""),
         )
     except (KeyError, TypeError) as error:
         raise _damaged(path, f"it lacks {error}") from error

@@ -8,7 +8,6 @@ from typing import Any
 
 from ltk.evaluation.assessment import Assessment
 from ltk.evaluation.compare import Comparison, Verdict
-from ltk.evaluation.groups import Groups
 from ltk.evaluation.pipeline import EvaluatedRun
 from ltk.evaluation.published import PublishedFigure
 from ltk.evaluation.recipes import Recipe
@@ -41,16 +40,18 @@ def describe_run(
         "schema": "ltk.eval/1",
         "run": str(result.run.path),
         "checkpoint": result.saved.checkpoint,
+        "selection": result.checkpoint,
         "on": result.split,
         "images": len(result.saved.target_N),
         "fingerprint": result.saved.fingerprint,
         **figures,
         "transductive": result.adjustment.transductive,
-        "oracle": result.adjustment.oracle,
+        "oracle": result.is_oracle,
         "tuning": asdict(result.curve) if result.curve else None,
         "shifts": [asdict(row) for row in shifts],
         "best_on_test": {"top1": best[0], "epoch": best[1], "label": "oracle"} if best else None,
-        "card": dict(result.run.card),
+        "unfinished": result.run.unfinished or None,
+        "card": dict(result.run.rules),
     }
 
 
@@ -58,24 +59,29 @@ def describe_comparison(comparison: Comparison, published: Sequence[PublishedFig
     """Return a comparison: differing rules, accuracies, verdicts, published figures."""
     return {
         "schema": "ltk.compare/1",
+        "on": comparison.split,
         "baseline": comparison.baseline,
         "differences": {row.key: dict(row.values) for row in comparison.differences},
-        "recipes": [_describe_recipe(recipe, comparison.groups) for recipe in comparison.recipes],
+        "recipes": [_describe_recipe(recipe) for recipe in comparison.recipes],
         "verdicts": [_describe_verdict(verdict) for verdict in comparison.verdicts],
         "published": [asdict(figure) for figure in published],
         "notes": list(comparison.notes),
     }
 
 
-def _describe_recipe(recipe: Recipe, groups: Groups) -> dict[str, Any]:
+def _describe_recipe(recipe: Recipe) -> dict[str, Any]:
     def spread(value: tuple[float, float | None] | None) -> dict[str, float | None] | None:
         return None if value is None else {"mean": value[0], "sd": value[1]}
 
+    groups = recipe.groups
     names = ("all", *groups.names)
     return {
         "name": recipe.name,
         "runs": [entry.name for entry in recipe.entries],
+        "repeated": [entry.name for entry in recipe.repeated],
         "seeds": len(recipe.entries),
+        "oracle": "oracle" in recipe.marks,
+        "unfinished": recipe.card.get("unfinished"),
         "top1": {name: spread(recipe.accuracy(name)) for name in names},
         "intervals": {name: recipe.interval(groups.mask(name)) for name in names},
         "balanced": spread(recipe.accuracy("all", balanced=True)),

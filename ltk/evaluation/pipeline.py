@@ -11,7 +11,7 @@ from ltk.evaluation.groups import Groups, create_groups
 from ltk.evaluation.logits import SavedLogits, load_current_logits
 from ltk.evaluation.outcomes import Outcome, assess
 from ltk.evaluation.posthoc import Adjustment
-from ltk.evaluation.recipes import Entry, create_entry
+from ltk.evaluation.recipes import Entry, create_entry, describe_checkpoint
 from ltk.evaluation.runs import RunInfo, read_run
 from ltk.evaluation.tune import TuningCurve
 
@@ -40,6 +40,21 @@ class EvaluatedRun:
     outcome: Outcome
     curve: TuningCurve | None = None
 
+    @property
+    def checkpoint(self) -> str:
+        """How the weights were chosen, in words."""
+        return describe_checkpoint(self.saved.checkpoint, self.run.rules, self.split)
+
+    @property
+    def is_oracle(self) -> bool:
+        """Whether weights or correction were chosen on the judged images."""
+        return self.adjustment.oracle or "oracle" in self.checkpoint
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """See ``Entry.marks``."""
+        return (*(["oracle"] if self.is_oracle else []), *(["unfinished"] if self.run.unfinished else []))
+
     def assessment(self, *, worst: int = 5, with_classwise: bool = False) -> Assessment:
         """Return all figures; see ``create_assessment``."""
         return create_assessment(
@@ -49,7 +64,9 @@ class EvaluatedRun:
     def entry(self, name: str = "") -> Entry:
         """Return what a comparison needs, under the run's name or another one."""
         label = self.adjustment.label
-        return create_entry(name or self.run.name, self.run.card, self.saved, self.outcome, self.groups, label)
+        return create_entry(
+            name or self.run.name, self.run.rules, self.saved, self.outcome, self.groups, label, self.split
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +78,14 @@ class Judge:
         checkpoint: last or best.
         groups: rule for ``create_groups``; None takes the data set's own.
         device: where logits are computed that are not saved yet.
+        root: where the images for them are now; None: where the run found them.
     """
 
     split: str = "test"
     checkpoint: str = "last"
     groups: str | None = None
     device: str = "cpu"
+    root: Path | None = None
 
     def evaluate(self, path: Path, request: AdjustmentRequest = AS_TRAINED) -> EvaluatedRun:
         """Judge a run; see ``evaluate_all``."""
@@ -89,7 +108,7 @@ class Judge:
         groups = create_groups(saved.class_counts, self.groups or saved.groups, saved.class_names)
         results = []
         for request in requests:
-            choice = choose_adjustment(request, saved, load, run.card)
+            choice = choose_adjustment(request, saved, load, run.rules, self.split)
             if choice.curve:
                 choice.curve.write(path / "logits")
             outcome = assess(saved, choice.adjustment)
@@ -104,7 +123,7 @@ class Judge:
             if saved is None:
                 from ltk.evaluation.evaluate import ensure_logits  # imports torch
 
-                saved = ensure_logits(path, split, self.checkpoint, self.device)
+                saved = ensure_logits(path, split, self.checkpoint, self.device, self.root)
             return saved
 
         return load
@@ -122,7 +141,7 @@ def evaluate_variants(judge: Judge, path: Path, request: AdjustmentRequest) -> l
     variants = [("as trained", plain), (corrected.adjustment.label, corrected)]
     if request.adjust == "pn":
         inductive = judge.evaluate(path, _inductive(request, corrected))
-        marked = replace(inductive, adjustment=replace(inductive.adjustment, oracle=request.oracle))
+        marked = replace(inductive, adjustment=replace(inductive.adjustment, oracle=corrected.adjustment.oracle))
         variants.append((marked.adjustment.label, marked))
     return variants
 

@@ -9,7 +9,8 @@ from typing import Any
 # What a reader should see first, in the order in which it usually matters.
 _FIRST = (
     "dataset", "imb", "imb_type", "subset", "fingerprint", "train_images", "backbone", "width", "parameters", "init",
-    "epochs", "images_seen", "views", "streams", "selection", "checkpoint", "adjustment", "transductive", "prior",
+    "epochs", "images_seen", "unfinished", "views", "streams", "selection", "checkpoint", "adjustment", "transductive",
+    "prior", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "schedule", "clip", "drop_last", "batch_size",
 )  # fmt: skip
 _NOT_PROTOCOL = {"method", "options", "preset", "seed", "parent", "stage_one"}
 _NOT_RECIPE = {"seed", "parent"}  # of which run a second stage is made differs from seed to seed
@@ -65,6 +66,12 @@ def _order(cards: Sequence[Mapping[str, Any]]) -> list[str]:
 def recipe_key(card: Mapping[str, Any]) -> str:
     """Return a text that is equal for runs of one recipe: everything on the card but the seed and the parent run."""
     return repr(sorted((key, repr(value)) for key, value in card.items() if key not in _NOT_RECIPE))
+
+
+def seed_key(card: Mapping[str, Any]) -> str:
+    """Return a text that is equal for runs that are one training twice: same seed, same parent; empty if unknown."""
+    seed, parent = card.get("seed"), card.get("parent") or {}
+    return "" if seed is None else f"{seed} {parent.get('sha256', '')}"
 
 
 def short_parameters(count: object) -> str:

@@ -15,7 +15,7 @@ from ltk.evaluation.logits import SavedLogits
 from ltk.evaluation.metrics import BoolArray, IntArray
 from ltk.evaluation.outcomes import Outcome
 from ltk.evaluation.paired import accuracy_interval
-from ltk.evaluation.protocol import recipe_key
+from ltk.evaluation.protocol import recipe_key, seed_key
 from ltk.evaluation.summary import Summary, summarise_ranks
 from ltk.methods import METHODS
 from ltk.presets import STAGE_TWO
@@ -32,6 +32,8 @@ class Entry:
         target_N: classes of the test images.
         fingerprint: of the test images.
         summary: accuracy by group.
+        groups: the groups of its classes.
+        split: the images it is judged on.
     """
 
     name: str
@@ -40,6 +42,14 @@ class Entry:
     target_N: IntArray
     fingerprint: str
     summary: Summary
+    groups: Groups
+    split: str = "test"
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What a reader has to know of its figures wherever they stand: oracle, unfinished."""
+        is_oracle = "oracle" in f"{self.card['checkpoint']} {self.card['adjustment']}"
+        return (*(["oracle"] if is_oracle else []), *(["unfinished"] if self.card.get("unfinished") else []))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +59,27 @@ class Recipe:
     Attributes:
         name: shown in tables.
         entries: one per seed.
+        repeated: further runs of a seed that is there already; they are not counted.
     """
 
     name: str
     entries: tuple[Entry, ...]
+    repeated: tuple[Entry, ...] = ()
 
     @property
     def card(self) -> Mapping[str, Any]:
         """The rules all its runs share."""
         return self.entries[0].card
+
+    @property
+    def groups(self) -> Groups:
+        """The groups of its classes."""
+        return self.entries[0].groups
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """See ``Entry.marks``."""
+        return self.entries[0].marks
 
     def accuracy(self, group: str, balanced: bool = False) -> tuple[float, float | None] | None:
         """Return mean and standard deviation over seeds of a group's accuracy; None for an empty group.
@@ -78,7 +100,13 @@ class Recipe:
 
 
 def create_entry(
-    name: str, card: Mapping[str, Any], saved: SavedLogits, outcome: Outcome, groups: Groups, adjustment: str = "none"
+    name: str,
+    card: Mapping[str, Any],
+    saved: SavedLogits,
+    outcome: Outcome,
+    groups: Groups,
+    adjustment: str = "none",
+    split: str = "test",
 ) -> Entry:
     """Reduce one evaluated model to what a comparison needs.
 
@@ -89,30 +117,46 @@ def create_entry(
         outcome: its answers.
         groups: groups of the classes.
         adjustment: what was done to the logits, in words.
+        split: the images it is judged on.
     """
     order = np.argsort(saved.index_N, kind="stable")
     return Entry(
         name=name,
-        card={**card, "checkpoint": _describe_checkpoint(saved.checkpoint, card), "adjustment": adjustment},
+        card={**card, "checkpoint": describe_checkpoint(saved.checkpoint, card, split), "adjustment": adjustment},
         correct_N=outcome.is_correct[order],
         target_N=saved.target_N[order],
         fingerprint=saved.fingerprint,
         summary=summarise_ranks(outcome.rank_N, saved, groups),
+        groups=groups,
+        split=split,
     )
 
 
-def _describe_checkpoint(checkpoint: str, card: Mapping[str, Any]) -> str:
-    return str(card.get("best_checkpoint", checkpoint)) if checkpoint == "best" else checkpoint
+def describe_checkpoint(checkpoint: str, card: Mapping[str, Any], split: str) -> str:
+    """Return how the weights were chosen; chosen on the judged images they are an oracle.
+
+    Args:
+        checkpoint: last or best.
+        card: the run's protocol card.
+        split: the judged images.
+    """
+    if checkpoint != "best":
+        return checkpoint
+    chosen = str(card.get("best_checkpoint", checkpoint)).removesuffix(" (oracle)")
+    return f"{chosen} (oracle)" if chosen.endswith(f" on {split}") else chosen
 
 
 def group_recipes(entries: Sequence[Entry]) -> tuple[Recipe, ...]:
-    """Put runs that differ in their seed alone together.
+    """Put runs that differ in their seed alone together; of two with the same seed the first counts.
 
     They are named after their method or recipe; after the preset's recipe where that is not unique; else after a run.
     """
     found: dict[str, list[Entry]] = {}
+    repeated: dict[str, list[Entry]] = {}
     for entry in entries:
-        found.setdefault(recipe_key(entry.card), []).append(entry)
+        key, seed = recipe_key(entry.card), seed_key(entry.card)
+        is_known = bool(seed) and seed in {seed_key(other.card) for other in found.get(key, ())}
+        (repeated if is_known else found).setdefault(key, []).append(entry)
     cards = [members[0].card for members in found.values()]
     methods, recipes = Counter(map(_name_of, cards)), Counter(map(_preset_recipe, cards))
 
@@ -122,7 +166,7 @@ def group_recipes(entries: Sequence[Entry]) -> tuple[Recipe, ...]:
             return method
         return recipe if recipe and recipes[recipe] == 1 else members[0].name
 
-    return tuple(Recipe(name(members), tuple(members)) for members in found.values())
+    return tuple(Recipe(name(members), tuple(members), tuple(repeated.get(key, ()))) for key, members in found.items())
 
 
 def _preset_recipe(card: Mapping[str, Any]) -> str:

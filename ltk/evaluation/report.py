@@ -1,4 +1,4 @@
-"""One self-contained HTML page about a run, or about several on the same test images."""
+"""One self-contained HTML page about a run, or about several on the same images."""
 
 from __future__ import annotations
 

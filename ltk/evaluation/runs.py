@@ -1,18 +1,19 @@
-"""A finished run as an evaluation sees it: its card, its configuration, its course."""
+"""A run as an evaluation sees it: its card, its configuration, its course."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ltk.config_text import read_toml
+from ltk.config_text import create_config, read_toml
 from ltk.errors import DataError
 from ltk.files import read_json, read_records
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RunInfo:
     """What a run directory says about itself.
 
@@ -33,6 +34,23 @@ class RunInfo:
         """The last two parts of the path, such as "digits-imb50/ce-001"."""
         return "/".join(self.path.resolve().parts[-2:])
 
+    @cached_property
+    def rules(self) -> Mapping[str, Any]:
+        """The card; of a run that is not finished as much of one as its configuration and its network tell.
+
+        Raises:
+            LtkError: the configuration is none, or there is no whole checkpoint.
+        """
+        return self.card or _describe_unfinished(self)
+
+    @property
+    def unfinished(self) -> str:
+        """How far a run without a card has come, such as "epoch 3 of 200"; empty for one with a card."""
+        if self.card:
+            return ""
+        done = max((record["epoch"] + 1 for record in self.records), default=0)
+        return f"epoch {done} of {create_config(self.config, str(self.path / 'config.toml')).optim.epochs}"
+
     @property
     def best_on_test(self) -> tuple[float, int] | None:
         """Highest test accuracy (a fraction) of any epoch and that epoch (from 1): an oracle."""
@@ -41,6 +59,26 @@ class RunInfo:
             return None
         top1, epoch = max(tested)
         return float(top1), 1 - int(epoch)
+
+
+def _describe_unfinished(run: RunInfo) -> dict[str, Any]:
+    from ltk.checkpoint import load_model  # imports torch
+
+    config = create_config(run.config, str(run.path / "config.toml"))
+    selection = "val" if any("val" in record for record in run.records) else "test (oracle)"
+    return {
+        "method": config.method.label,
+        "preset": config.preset,
+        "dataset": config.data.dataset,
+        "imb": config.data.imb,
+        "backbone": config.model.backbone,
+        "width": config.model.width,
+        "seed": config.run.seed,
+        "unfinished": run.unfinished,
+        "best_checkpoint": f"best epoch on {selection}",
+        "prior": "training counts" if load_model(run.path).uses_prior else "none",
+        "transductive": False,
+    }
 
 
 def read_run(path: Path) -> RunInfo:

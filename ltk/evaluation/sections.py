@@ -96,24 +96,31 @@ def create_section(result: EvaluatedRun) -> Section:
     few_enough = len(figures_of_run.classes) <= _MOST_CLASS_ROWS
     return Section(
         name=result.run.name,
-        subtitle=f"{result.saved.checkpoint} checkpoint, {len(result.saved.target_N):,} {result.split} images,"
-        f" correction: {figures_of_run.adjustment}",
+        subtitle=_subtitle(result, figures_of_run),
         headline=_headline(result, figures_of_run),
-        table=tables.summary_table(figures_of_run.summary, shown),
+        table=tables.summary_table(figures_of_run.summary, shown, split=result.split, marks=result.marks),
         plots=tuple(_draw(result, figures_of_run)),
         mistakes=mistakes,
         missing=missing,
         confusions=_confusion_table(result, figures_of_run),
-        classes=tables.class_table(figures_of_run.classes) if few_enough else None,
-        card=_card_rows(result.run.card),
+        classes=tables.class_table(figures_of_run.classes, split=result.split) if few_enough else None,
+        card=_card_rows(result.run.rules),
     )
+
+
+def _subtitle(result: EvaluatedRun, assessment: Assessment) -> str:
+    name = result.saved.checkpoint
+    chosen = f" ({result.checkpoint})" if result.checkpoint != name else ""
+    state = f", unfinished: {result.run.unfinished}" if result.run.unfinished else ""
+    images = f"{len(result.saved.target_N):,} {result.split} images"
+    return f"{name} checkpoint{chosen}, {images}, correction: {assessment.adjustment}{state}"
 
 
 def _headline(result: EvaluatedRun, assessment: Assessment) -> tuple[tuple[str, str], ...]:
     overall = assessment.summary["all"]
     rare = assessment.summary[result.groups.rarest]
     facts = [
-        ("top-1", f"{tables.percent(overall.top1)}%"),
+        (tables.with_marks("top-1", result.marks), f"{tables.percent(overall.top1)}%"),
         (f"{rare.group}-shot" if rare.group == "few" else rare.group, f"{tables.percent(rare.top1)}%"),
         ("balanced", f"{tables.percent(overall.balanced)}%"),
         ("calibration error", f"{tables.percent(assessment.reliability.ece)}%"),
@@ -141,7 +148,7 @@ def _draw(result: EvaluatedRun, assessment: Assessment) -> list[Plot]:
     errors = f"Calibration error {tables.percent(table.ece)}%, class-wise {tables.percent(assessment.classwise_ece)}%"
     caption = f"Reliability: bars below the dashed line mean overconfidence. {errors}."
     plots.append(Plot("reliability", caption, figures.draw_reliability(table)))
-    curves = read_curves(result.run.path / "logits")
+    curves = read_curves(result.run.path / "logits", result.saved.checkpoint)
     if curves:
         caption = "Strength of a correction against balanced accuracy; the dot is the chosen value."
         plots.append(Plot("tuning", caption, figures.draw_tuning(curves)))

@@ -60,15 +60,20 @@ def span(interval: tuple[float, float] | None) -> str:
     return EMPTY if interval is None else f"{percent(interval[0])} to {percent(interval[1])}"
 
 
-def summary_table(summary: Summary, shown: Sequence[str], title: str = "") -> Table:
+def summary_table(
+    summary: Summary, shown: Sequence[str], title: str = "", *, split: str = "test", marks: Sequence[str] = ()
+) -> Table:
     """Return the groups of one model, a row each.
 
     Args:
         summary: accuracy by group.
         shown: which groups.
         title: of the table.
+        split: the judged images.
+        marks: what has to be known of the figures, see ``Entry.marks``.
     """
-    columns = ("split", "classes", "test images", "top-1", "95% interval", "balanced", "top-5", "train images")
+    judged, top1 = f"{_judged(split)} images", with_marks("top-1", marks)
+    columns = ("split", "classes", judged, top1, "95% interval", "balanced", "top-5", "train images")
     rows = [
         (
             row.group,
@@ -86,14 +91,25 @@ def summary_table(summary: Summary, shown: Sequence[str], title: str = "") -> Ta
     return Table(columns, tuple(rows), title)
 
 
-def class_table(classes: Sequence[ClassRow], title: str = "per class") -> Table:
-    """Return a row per class."""
-    columns = ("class", "group", "train", "test", "correct", "accuracy", "95% interval")
+def class_table(classes: Sequence[ClassRow], title: str = "per class", *, split: str = "test") -> Table:
+    """Return a row per class, judged on the images of a split."""
+    columns = ("class", "group", "train", _judged(split), "correct", "accuracy", "95% interval")
     rows = [
         (r.name, r.group, f"{r.n_train}", f"{r.n_test}", f"{r.correct}", percent(r.accuracy), span(r.interval))
         for r in classes
     ]
     return Table(columns, tuple(rows), title)
+
+
+def with_marks(text: str, marks: Sequence[str]) -> str:
+    """Return a heading with what has to be known of its figures behind it, as in "top-1 (oracle)"."""
+    missing = [mark for mark in marks if mark not in text]
+    return f"{text} ({', '.join(missing)})" if missing else text
+
+
+def _judged(split: str) -> str:
+    """The column of the judged images, which is not that of the training images."""
+    return "judged" if split == "train" else split
 
 
 def shift_table(rows: Sequence[ShiftRow]) -> Table:
@@ -118,7 +134,7 @@ def comparison_table(
     for figure in published:
         name = f"{figure.name} [{figure.confidence}, {figure.source}]"
         rows.append((name, *_published_cells(figure, groups), EMPTY, EMPTY, figure.network, EMPTY, EMPTY))
-    return Table(columns, tuple(rows), "comparison on the same test images")
+    return Table(columns, tuple(rows), f"comparison on the same {comparison.split} images")
 
 
 def interval_table(comparison: Comparison, shown: Sequence[str] = ()) -> Table:
@@ -129,8 +145,10 @@ def interval_table(comparison: Comparison, shown: Sequence[str] = ()) -> Table:
         shown: which groups; all by default.
     """
     groups = _columns(comparison, shown)
-    masks = [comparison.groups.mask(group) for group in groups]
-    rows = [(recipe.name, *(span(recipe.interval(mask_K)) for mask_K in masks)) for recipe in comparison.recipes]
+    rows = [
+        (recipe.name, *(span(recipe.interval(recipe.groups.mask(group))) for group in groups))
+        for recipe in comparison.recipes
+    ]
     return Table(("recipe", *groups), tuple(rows), "95% intervals")
 
 
@@ -147,7 +165,8 @@ def _recipe_row(recipe: Recipe, groups: Sequence[str]) -> tuple[str, ...]:
     accuracies = [_with_spread(recipe.accuracy(group)) for group in groups]
     accuracies.append(_with_spread(recipe.accuracy("all", balanced=True)))
     network = (str(card.get("backbone", EMPTY)), str(card.get("width") or EMPTY))
-    return (recipe.name, *accuracies, f"{len(recipe.entries)}", *network, short_parameters(card.get("parameters")))
+    name = with_marks(recipe.name, recipe.marks)
+    return (name, *accuracies, f"{len(recipe.entries)}", *network, short_parameters(card.get("parameters")))
 
 
 def _with_spread(value: tuple[float, float | None] | None) -> str:

@@ -6,14 +6,17 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Self
 
 import numpy as np
+from pydantic import ValidationError, model_validator
 
+from ltk.errors import DataError
 from ltk.evaluation.logits import SavedLogits
 from ltk.evaluation.metrics import balanced_accuracy, class_totals, predict_classes
 from ltk.evaluation.posthoc import Adjustment
-from ltk.files import write_text
+from ltk.files import read_json, write_text
+from ltk.settings import Settings
 
 TAU_GRID = tuple(round(0.1 * i, 1) for i in range(31))
 
@@ -28,6 +31,7 @@ class TuningCurve:
         values: settings of the knob.
         balanced: balanced accuracy at each, a fraction.
         chosen: the setting with the highest, the smallest one among equals.
+        checkpoint: whose logits they are, last or best.
     """
 
     adjust: str
@@ -35,20 +39,48 @@ class TuningCurve:
     values: tuple[float, ...]
     balanced: tuple[float, ...]
     chosen: float
+    checkpoint: str = "last"
 
     def write(self, folder: Path) -> None:
-        """Store the curve as ``tuning-<adjust>-<split>.json``."""
-        write_text(folder / f"tuning-{self.adjust}-{self.split}.json", json.dumps(asdict(self), indent=1) + "\n")
+        """Store the curve as ``tuning-<adjust>-<split>.json``, that of the best checkpoint with ``-best`` behind."""
+        which = "" if self.checkpoint == "last" else f"-{self.checkpoint}"
+        path = folder / f"tuning-{self.adjust}-{self.split}{which}.json"
+        write_text(path, json.dumps(asdict(self), indent=1) + "\n")
 
 
-def read_curves(folder: Path) -> list[TuningCurve]:
-    """Return the curves stored in a folder, by name."""
-    texts = [path.read_text(encoding="utf-8") for path in sorted(folder.glob("tuning-*.json"))]
-    return [_from_json(json.loads(text)) for text in texts]
+def read_curves(folder: Path, checkpoint: str = "last") -> list[TuningCurve]:
+    """Return the curves of a checkpoint that are stored in a folder, by name.
+
+    Raises:
+        DataError: one of the files is damaged.
+    """
+    curves = [_read_curve(path) for path in sorted(folder.glob("tuning-*.json"))]
+    return [curve for curve in curves if curve.checkpoint == checkpoint]
 
 
-def _from_json(entry: dict[str, Any]) -> TuningCurve:
-    return TuningCurve(**entry | {"values": tuple(entry["values"]), "balanced": tuple(entry["balanced"])})
+def _read_curve(path: Path) -> TuningCurve:
+    try:
+        stored = _StoredCurve.model_validate(read_json(path))
+    except (DataError, ValidationError) as error:
+        raise DataError(f"{path} is damaged: it holds no tuning curve", "Delete it; --tune writes it again.") from error
+    return TuningCurve(**stored.model_dump())
+
+
+class _StoredCurve(Settings):
+    """What a file of a curve has to hold."""
+
+    adjust: str
+    split: str
+    values: tuple[float, ...]
+    balanced: tuple[float, ...]
+    chosen: float
+    checkpoint: str = "last"
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if len(self.values) != len(self.balanced) or self.chosen not in self.values:
+            raise ValueError("a score for each value, one of which is chosen")
+        return self
 
 
 def tune(
@@ -69,7 +101,7 @@ def tune(
         values: settings to try.
     """
     scores = tuple(_balanced(saved, build(value)) for value in values)
-    return TuningCurve(adjust, split, tuple(values), scores, values[int(np.argmax(scores))])
+    return TuningCurve(adjust, split, tuple(values), scores, values[int(np.argmax(scores))], saved.checkpoint)
 
 
 def _balanced(saved: SavedLogits, adjustment: Adjustment) -> float:

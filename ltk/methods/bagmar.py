@@ -155,7 +155,8 @@ class BaGMar(LinearMethod):
         self.margin, self.lambda_1, self.accumulate = margin, lambda_1, accumulate
         self.lambda_2 = 1.0 if lambda_2 is None else lambda_2
         self.freeze_bn = freeze_bn
-        self.streams = {"main": Stream(sampler, options={"num_samples": int(class_counts.sum())})}
+        length = {"num_samples": int(class_counts.sum())} if sampler == "class-aware" else {}
+        self.streams = {"main": Stream(sampler, options=length)}
         backbone.requires_grad_(not frozen_backbone)
 
     def train(self, mode: bool = True) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,17 @@ class Backbone(nn.Module):
 
     Args:
         net: a timm model created with ``num_classes=0``.
+        name: timm's name of it; "" where it is not known.
+        options: the arguments that timm built it with.
 
     Attributes:
         num_features: D, the width of the pooled features.
         map_features: D', the width of the feature map (differs from D where timm's head widens, as in MobileNets).
     """
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, net: nn.Module, name: str = "", options: Mapping[str, Any] | None = None) -> None:
         super().__init__()
-        self.net = net
+        self.net, self.name, self.options = net, name, dict(options or {})
         self.map_features = int(net.num_features)  # type: ignore[arg-type]
         self.num_features = int(getattr(net, "head_hidden_size", net.num_features))  # type: ignore[arg-type]
 
@@ -99,7 +102,8 @@ def create_backbone(
         ) from error
     if own:
         load_weights(net, own)
-    return Backbone(net)
+    options.pop("pretrained_cfg_overlay", None)  # where weights come from is no part of the network
+    return Backbone(net, name, options)
 
 
 def _with_image_size(name: str, options: dict[str, Any], image_size: int) -> dict[str, Any]:

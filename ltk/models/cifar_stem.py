@@ -1,7 +1,8 @@
 """timm's ResNets with a stem for 32x32 images: one 3x3 convolution of stride 1, no pooling; registered with timm.
 
 GLMC and GPaCo publish CIFAR results on these nets (ResNet-18/34/50 of four stages, 64 to 512 channels; ResNet-34: 21 M
-parameters). Everything but the stem is timm's, so weights keep timm's and torchvision's names.
+parameters). Everything but the stem is timm's, so weights keep timm's and torchvision's names. Residual branches start
+at full strength, as in the official codes; timm's own start, at zero, is ``zero_init_last=True``.
 """
 
 from __future__ import annotations
@@ -29,11 +30,14 @@ class CifarStemResNet(ResNet):
         block: basic or bottleneck block.
         layers: blocks per stage.
         in_chans: channels of the images.
+        zero_init_last: start the last norm of each block at 0.
         **options: further arguments of timm's ResNet.
     """
 
-    def __init__(self, block: Any, layers: tuple[int, ...], in_chans: int = 3, **options: Any) -> None:
-        super().__init__(block, layers, in_chans=in_chans, **options)
+    def __init__(
+        self, block: Any, layers: tuple[int, ...], in_chans: int = 3, zero_init_last: bool = False, **options: Any
+    ) -> None:
+        super().__init__(block, layers, in_chans=in_chans, zero_init_last=zero_init_last, **options)
         stem = nn.Conv2d(in_chans, 64, 3, stride=1, padding=1, bias=False)
         nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
         self.add_module("conv1", stem)

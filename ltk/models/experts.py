@@ -62,7 +62,8 @@ class ExpertBackbone(Backbone):
 def create_experts(backbone: Backbone, num_experts: int, width: float = 1.0) -> ExpertBackbone:
     """Split a ResNet into shared early stages and fresh late stages for each expert.
 
-    Pretrained weights stay in the shared part alone: experts that start alike would stay alike.
+    Pretrained weights stay in the shared part alone: experts that start alike would stay alike. No residual branch
+    starts at zero, in either part.
 
     Args:
         backbone: a ResNet or ResNeXt; it is copied.
@@ -76,26 +77,43 @@ def create_experts(backbone: Backbone, num_experts: int, width: float = 1.0) -> 
     if len(names) <= _OWN_STAGES:
         raise UsageError("experts need a ResNet with stages", "Use a ResNet or ResNeXt backbone.")
     late = names[-_OWN_STAGES:]
-    template = backbone.net if width == 1 else _create_narrow(backbone.net, width)
+    template = backbone.net if width == 1 else _create_narrow(backbone, width)
     stages = nn.Sequential(*(template.get_submodule(name) for name in late))
     experts: list[nn.Module] = [_redrawn(stages) for _ in range(num_experts)]
     shared = copy.deepcopy(backbone.net)
     for name in late:
         setattr(shared, name, nn.Sequential())  # passes its input on
+    _open_branches(shared)
     return ExpertBackbone(shared, experts, int(template.num_features))  # type: ignore[arg-type]
 
 
-def _create_narrow(net: nn.Module, width: float) -> nn.Module:
-    """A timm ResNet of the same architecture with scaled late stages."""
+def _create_narrow(backbone: Backbone, width: float) -> nn.Module:
+    """The same network with scaled late stages, built anew from the backbone's name and options."""
+    net, hint = backbone.net, "Leave method.expert_width at 1."
     if not isinstance(net, ResNet):
-        raise UsageError("only timm's ResNets take another expert width", "Leave method.expert_width at 1.")
+        raise UsageError("only timm's ResNets take another expert width", hint)
+    if not backbone.name:
+        raise UsageError("a backbone that create_backbone did not build takes no other expert width", hint)
     stages: list[Any] = [net.get_submodule(name) for name in stage_names(net)]
     outputs: list[Any] = [info["num_chs"] for info in net.feature_info[-len(stages) :]]
     planes = [output // stage[0].expansion for output, stage in zip(outputs, stages, strict=True)]
     late = (round(width * channels) for channels in planes[-_OWN_STAGES:])
-    architecture: Any = net.pretrained_cfg["architecture"]  # type: ignore[index]
-    narrow: nn.Module = timm.create_model(architecture, num_classes=0, channels=(*planes[:-_OWN_STAGES], *late))
+    options = backbone.options | {"channels": (*planes[:-_OWN_STAGES], *late)}
+    try:
+        narrow: nn.Module = timm.create_model(backbone.name, **options)
+        if not all(parameter.numel() for parameter in narrow.parameters()):
+            raise ValueError("no channels would be left")
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+        raise UsageError(f"backbone {backbone.name} takes no expert width of {width:g}: {error}", hint) from error
     return narrow
+
+
+@torch.no_grad()
+def _open_branches(net: nn.Module) -> None:
+    """Set the norms that start at 0, and with them a residual branch, to 1; all others stay."""
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.affine:
+            module.weight.copy_(torch.where(module.weight.any(), module.weight, 1.0))
 
 
 def _redrawn(stages: nn.Module) -> nn.Module:

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from ltk.cli._data_output import PLOTS, SHEETS
 from ltk.cli.data import app
 from ltk.data.splits import Manifest
 from ltk.errors import DataError, LtkError, UsageError
@@ -144,8 +145,94 @@ def test_pack_then_train_data_come_from_it(photos: Path) -> None:
     assert split.pack(16) is None
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "finds it by itself at data.image_size=16 (the default)"),
+        (("--upright",), "(the default) and data.source.upright=true"),
+        (("--size", 12), "finds it at data.image_size=12 alone; by default it reads these images at 16 (--size 16)"),
+        (("--out", "packs"), "will not find it: it looks in"),
+    ],
+)
+def test_pack_says_whether_training_finds_it(photos: Path, arguments: tuple[object, ...], words: str) -> None:
+    assert words in run("pack", photos, *arguments).stdout
+
+
+def test_a_pack_is_found_at_the_size_that_is_named(large: Path) -> None:
+    from ltk.data.files import FileSplit
+    from ltk.data.image import resolve_image
+    from ltk.data.sources import open_source
+
+    assert "finds it at data.image_size=196 alone" in run("pack", large, "--size", 224).stdout
+    assert "no data.image_size reads at 220" in run("pack", large, "--size", 220).stdout
+    source = open_source("folder", root=large)
+    train = source.splits["train"]
+    assert isinstance(train, FileSplit)
+    assert train.pack(resolve_image(source).stored) is None
+    assert train.pack(resolve_image(source, 196).stored) is not None
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    for name in ("ant", "bee"):
+        (tmp_path / "large" / name).mkdir(parents=True)
+        for i in range(2):
+            Image.effect_noise((140, 140), 60).save(tmp_path / "large" / name / f"{i}.png")
+    return tmp_path / "large"
+
+
+def test_packs_of_two_folders_in_one_place_keep_apart(photos: Path, large: Path) -> None:
+    for folder in (photos, large):
+        run("pack", folder, "--size", 16, "--out", "packs")
+    assert sorted(path.name for path in Path("packs").glob("*.json")) == ["large-16.json", "photos-16.json"]
+
+
+def test_own_images_are_called_by_their_folder(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_json("stats", photos)["name"] == run_json("split", photos)["name"] == "photos"
+    assert run_json("verify", photos)["name"] == "photos"
+    assert run_json("verify", "folder", "--root", photos)["name"] == "photos"
+    assert run_json("stats", "digits")["name"] == "digits"
+    assert run("stats", photos).stdout.startswith("photos ")
+    monkeypatch.chdir(photos)
+    assert run("preview", ".", "--rows", 1).stdout == "photos-preview.png\n"
+    (photos / "bee/lot1_3.png").write_bytes(b"<html>")
+    with pytest.raises(DataError, match=r"^photos: "):
+        run("verify", ".")
+
+
+def test_a_folder_and_a_root_are_one_too_many(photos: Path, tmp_path: Path) -> None:
+    for arguments in ((), ("--csv", tmp_path / "table.csv")):
+        with pytest.raises(UsageError, match="photos is a folder of images, and --root names a folder too"):
+            run("stats", photos, "--root", tmp_path, *arguments)
+
+
+@pytest.mark.parametrize("command", [("preview", "--out"), ("stats", "--plot")], ids=" ".join)
+@pytest.mark.parametrize("name", ["x.foo", "x"])
+def test_unknown_kinds_of_pictures_are_refused_before_anything_is_read(command: tuple[str, str], name: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        run(command[0], "absent/folder", command[1], name)
+    assert "x" in caught.value.message
+    assert ".png" in caught.value.hint
+
+
+def test_every_kind_of_picture_that_is_named_is_written(photos: Path) -> None:
+    for suffix in SHEETS:
+        run("preview", photos, "--rows", 1, "--columns", 2, "-o", f"sheet{suffix}")
+    for suffix in PLOTS:
+        run("stats", photos, "--plot", f"plot{suffix}")
+    assert len(list(Path().glob("sheet.*"))) == len(SHEETS)
+    assert len(list(Path().glob("plot.*"))) == len(PLOTS)
+
+
+@pytest.mark.parametrize("option", ["--seed", "--subset-seed", "--min-per-class"])
+def test_numbers_out_of_range_are_refused(photos: Path, option: str) -> None:
+    result = run("stats", photos, f"{option}=-1")
+    assert result.exit_code == 2
+    assert option in result.stderr
+
+
 def test_preview_writes_a_picture(photos: Path, tmp_path: Path) -> None:
-    assert run("preview", photos).stdout == "folder-preview.png\n"
+    assert run("preview", photos).stdout == "photos-preview.png\n"
     run("preview", photos, "--aug", "crop-flip", "--split", "test", "-o", tmp_path / "views.png")
     with Image.open(tmp_path / "views.png") as image:
         assert image.size == (150 + 8 * 74, 2 * 74)

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -212,3 +213,47 @@ def test_report_export_and_predict_are_commands(create_run: Callable[..., Path])
     assert isinstance(run("report", folder, "--plot-format", "gif").exception, UsageError)
     assert isinstance(run("export", folder, "--adjust", "pn").exception, UsageError)
     assert isinstance(run("predict", folder, "none.png").exception, DataError)
+
+
+def test_values_chosen_on_the_judged_validation_images_are_an_oracle(create_run: Callable[..., Path]) -> None:
+    folder = create_run("ce-001", val=True)
+    for options in (["--adjust", "la", "--tune"], ["--adjust", "la", "--oracle"], ["--temperature", "val"]):
+        found = payload(folder, "--on", "val", *options)
+        assert found["oracle"]
+        text = run("eval", folder, "--on", "val", *options).stdout
+        assert "note: oracle figures chose a value on the val images" in text
+        assert "comparison on the same val images" in text
+        assert "test images" not in text
+    assert [path.name for path in (folder / "logits").glob("tuning-*")] == ["tuning-la-val.json"]
+
+
+def test_the_best_epoch_on_the_judged_images_is_an_oracle(create_run: Callable[..., Path]) -> None:
+    folders = [create_run(name, best_checkpoint="best epoch on test (oracle)", method=name) for name in ("ce", "la")]
+    for folder in folders:
+        logits = replace(create_logits(0.5, 0), checkpoint="best")
+        for split in ("test", "val"):
+            save_logits(logits, folder / "logits" / f"{split}-best.safetensors")
+    best = ("--checkpoint", "best")
+    assert payload(folders[0], *best)["oracle"]
+    assert not payload(folders[0])["oracle"]
+    assert not payload(folders[0], *best, "--on", "val")["oracle"]
+    text = run("eval", folders[0], *best).stdout
+    assert "best checkpoint, best epoch on test (oracle) · test images" in text
+    assert "note: oracle figures chose a value on the test images" in text
+    for style in ("markdown", "csv", "latex"):
+        assert "top-1 (oracle)" in run("eval", folders[0], *best, "--format", style).stdout
+        assert "la (oracle)" in run("eval", *folders, *best, "--format", style).stdout
+        assert "oracle" not in run("eval", *folders, "--format", style).stdout
+    assert all(recipe["oracle"] for recipe in payload(*folders, *best)["recipes"])
+    assert run("report", folders[0], *best).exit_code == 0
+    page = (folders[0] / "report.html").read_text()
+    assert "best checkpoint (best epoch on test (oracle))" in page
+    assert "top-1 (oracle)" in page
+
+
+def test_a_damaged_curve_stops_a_report_by_its_name(create_run: Callable[..., Path]) -> None:
+    folder = create_run("ce-001")
+    (folder / "logits" / "tuning-la-val.json").write_text("{")
+    fault = run("report", folder).exception
+    assert isinstance(fault, DataError)
+    assert "tuning-la-val.json is damaged" in fault.message

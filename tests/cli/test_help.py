@@ -85,16 +85,14 @@ def test_a_planted_fault_is_found() -> None:
 
 def test_defaults_are_those_the_help_names() -> None:
     """The ones that stand in the code elsewhere, and could drift."""
-    import inspect
-
     from ltk.config import RunConfig
-    from ltk.data.folder import open_folder
+    from ltk.data.tail_split import LEAST_PER_CLASS, TEST_SHARE
 
-    config, folder = RunConfig(), inspect.signature(open_folder).parameters
+    config = RunConfig()
     help_of = {p.name: p.help for path in (("train",), ("data", "stats")) for p in COMMANDS[path].params}
     train = {p.name: p.help for p in COMMANDS[("train",)].params}
-    assert f"({folder['test'].default})" in help_of["test"]
-    assert f"({folder['min_per_class'].default})" in help_of["min_per_class"]
+    assert f"({TEST_SHARE})" in help_of["test"]
+    assert f"({LEAST_PER_CLASS})" in help_of["min_per_class"]
     assert f"({config.run.seed})" in train["seed"]
     assert f"({config.run.device})" in train["device"]
     assert f"({config.run.precision})" in train["precision"]

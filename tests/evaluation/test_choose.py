@@ -185,3 +185,38 @@ def test_priors_that_do_not_fit(tmp_path: Path, text: str, message: str) -> None
         read_prior(path, ("a", "b"))
     with pytest.raises(DataError, match="cannot read"):
         read_prior(tmp_path / "none.csv", ("a", "b"))
+
+
+def test_a_value_chosen_on_the_judged_images_is_an_oracle(create_saved: CreateSaved) -> None:
+    test, val = create_saved(), create_saved(seed=5, noise_seed=6)
+    for options, split, is_oracle in (
+        ({"adjust": "la", "tune": True}, "val", True),
+        ({"adjust": "la", "tune": True}, "test", False),
+        ({"temperature": "val"}, "val", True),
+        ({"temperature": "val"}, "test", False),
+        ({"adjust": "la", "oracle": True}, "val", True),
+    ):
+        judged = val if split == "val" else test
+        choice = choose_adjustment(create_request(**options), judged, lambda _: val, PLAIN, split)
+        assert choice.adjustment.oracle == is_oracle
+        assert choice.adjustment.label.endswith("(oracle)") == is_oracle
+        if choice.curve:
+            assert choice.curve.split == "val"
+
+
+def test_a_damaged_curve_is_named(create_saved: CreateSaved, tmp_path: Path) -> None:
+    for text in ("{", "[]", '{"adjust": "la"}'):
+        (tmp_path / "tuning-la-val.json").write_text(text)
+        with pytest.raises(DataError, match=r"tuning-la-val\.json is damaged"):
+            read_curves(tmp_path)
+
+
+def test_each_checkpoint_has_its_curve(create_saved: CreateSaved, tmp_path: Path) -> None:
+    for checkpoint in ("last", "best"):
+        saved = create_saved(checkpoint=checkpoint)
+        curve = choose(saved, adjust="la", oracle=True).curve
+        assert curve is not None
+        curve.write(tmp_path)
+        assert read_curves(tmp_path, checkpoint) == [curve]
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["tuning-la-test-best.json", "tuning-la-test.json"]

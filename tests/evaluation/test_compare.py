@@ -12,8 +12,9 @@ from ltk.evaluation.compare import compare_entries
 from ltk.evaluation.groups import Groups, create_groups
 from ltk.evaluation.logits import SavedLogits
 from ltk.evaluation.outcomes import assess
+from ltk.evaluation.payload import describe_comparison
 from ltk.evaluation.protocol import protocol_differences
-from ltk.evaluation.recipes import Entry, create_entry
+from ltk.evaluation.recipes import Entry, create_entry, describe_checkpoint
 
 CreateSaved = Callable[..., SavedLogits]
 CARD: dict[str, Any] = {"method": "ce", "width": 16, "epochs": 60, "views": ["shift"], "seed": 0, "transductive": False}
@@ -82,7 +83,7 @@ def test_a_group_without_test_images_has_no_verdict(saved: SavedLogits) -> None:
     comparison = compare_entries([enter("a", part), enter("b", part, method="x")], _groups(part))
     rare = comparison.verdicts[-1]
     assert (rare.group, rare.difference) == ("few", None)
-    assert str(rare) == "x against ce on few: no test images"
+    assert str(rare) == "x against ce on few: no images"
 
 
 def test_only_the_same_images_are_compared(saved: SavedLogits) -> None:
@@ -151,3 +152,44 @@ def test_an_unknown_baseline(entries: list[Entry], saved: SavedLogits) -> None:
 
 def test_equal_cards_do_not_differ() -> None:
     assert protocol_differences({"a": CARD, "b": CARD | {"seed": 7, "method": "x"}}) == []
+
+
+def test_a_seed_counts_once(create_saved: CreateSaved) -> None:
+    runs = [create_saved(bias=0.8, noise_seed=i) for i in range(3)]
+    entries = [
+        enter(f"toy/ce-{i}", saved, seed=seed) for i, (saved, seed) in enumerate(zip(runs, (0, 0, 1), strict=True))
+    ]
+    (recipe,) = compare_entries(entries, _groups(runs[0])).recipes
+    assert [entry.name for entry in recipe.entries] == ["toy/ce-0", "toy/ce-2"]
+    comparison = compare_entries(entries, _groups(runs[0]), "toy/ce-1")
+    assert comparison.notes == ("the same seed again, not counted: toy/ce-1 (ce)",)
+    stages = [enter(f"toy/crt-{i}", saved, parent={"sha256": str(i)}) for i, saved in enumerate(runs)]
+    assert len(compare_entries(stages, _groups(runs[0])).recipes[0].entries) == 3  # one seed on three networks
+
+
+def test_old_cards_compare_with_those_that_hold_the_optimiser(saved: SavedLogits) -> None:
+    comparison = compare_entries([enter("a", saved), enter("b", saved, lr=0.1, schedule="cosine")], _groups(saved))
+    assert [str(row) for row in comparison.differences] == ["lr: - (a), 0.1 (b)", "schedule: - (a), cosine (b)"]
+
+
+def test_groups_that_differ_have_no_verdict(create_saved: CreateSaved) -> None:
+    first = create_saved()
+    second = replace(create_saved(bias=0.0), class_counts=(200, 190, 180, 170))
+    entries = [enter("a", first), enter("b", second, method="x")]
+    one, other = (compare_entries(order, order[-1].groups, "ce") for order in (entries, entries[::-1]))
+    assert [verdict.group for verdict in one.verdicts] == ["all"]
+    assert set(map(str, one.verdicts)) == set(map(str, other.verdicts))
+    assert any("other classes in their groups" in note for note in one.notes)
+    assert describe_comparison(one)["recipes"][1]["intervals"]["few"] is None
+
+
+def test_a_checkpoint_chosen_on_the_judged_images_is_an_oracle(saved: SavedLogits) -> None:
+    for split, best, is_oracle in (
+        ("test", "best epoch on test (oracle)", True),
+        ("test", "best epoch on val", False),
+        ("val", "best epoch on val", True),
+        ("val", "best epoch on test (oracle)", False),
+    ):
+        chosen = describe_checkpoint("best", {"best_checkpoint": best}, split)
+        assert chosen.endswith("(oracle)") == is_oracle
+    assert describe_checkpoint("last", {"best_checkpoint": "best epoch on test (oracle)"}, "test") == "last"

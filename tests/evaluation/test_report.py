@@ -107,6 +107,15 @@ def test_figures_draw_what_they_are_given(create_run: CreateRun, create_saved: C
     assert labels == ["all", "many", "medium"]  # the few group was empty
 
 
+def test_letters_that_no_font_has_are_drawn_without_a_warning(create_run: CreateRun, create_saved: CreateSaved) -> None:
+    saved = replace(create_saved(), class_names=("猫", "ねこ", "고양이", "d"))
+    report = create_report([Judge().evaluate(create_run("ce-001", saved))])
+    assert "고양이" in report.html()
+    (plot,) = [plot for plot in report.sections[0].plots if plot.name == "confusion"]
+    assert ">고양이<" in figures.render_svg(plot.figure)  # as text: the reader's own fonts show it
+    assert figures.render_png(plot.figure).startswith(b"\x89PNG")
+
+
 def test_the_page_is_reproducible(create_run: CreateRun, create_saved: CreateSaved) -> None:
     result = Judge().evaluate(create_run("ce-001", create_saved()))
     assert create_report([result]).html() == create_report([result]).html()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -155,3 +156,16 @@ def test_mixup_mixes_images_and_labels(tiny_backbone: Create, step: Callable[...
 def test_balanced_softmax_is_logit_adjustment_with_tau_1(tiny_backbone: Create, step: Callable[..., Any]) -> None:
     methods = [create(method_class, tiny_backbone(), {}) for method_class in (BalancedSoftmax, LogitAdjustment)]
     assert torch.equal(*(step(method, 4).loss for method in methods))
+
+
+@pytest.mark.parametrize("method_class", [CrossEntropy, Focal, ClassBalanced, BalancedSoftmax, LogitAdjustment])
+def test_the_start_of_the_classifier_is_torchs_and_the_difference_is_stated(
+    method_class: type[Method], tiny_backbone: Create
+) -> None:
+    backbone = tiny_backbone()
+    fc = create(method_class, backbone, {}).get_submodule("fc")
+    torch.manual_seed(0)
+    expected = torch.nn.Linear(backbone.num_features, len(COUNTS)).state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in fc.state_dict().items())
+    _, _, differences = str(sys.modules[method_class.__module__].__doc__).partition("Differs from the official code")
+    assert "``kaiming_normal_``" in differences

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from ltk.errors import UsageError
-from ltk.models.backbones import count_parameters, create_backbone
+from ltk.models.backbones import Backbone, count_parameters, create_backbone
 from ltk.models.experts import create_experts
 
 
@@ -33,7 +36,7 @@ def test_stages_are_shared_early_and_own_late() -> None:
 
 
 def test_an_expert_with_the_backbones_own_stages_is_the_backbone() -> None:
-    backbone = create_backbone("resnet18").eval()
+    backbone = create_backbone("resnet18", zero_init_last=False).eval()
     experts = create_experts(backbone, 1).eval()
     own, late = experts.experts[0].state_dict(), dict[str, torch.Tensor]()
     for i, name in enumerate(("layer3", "layer4")):
@@ -63,6 +66,48 @@ def test_fresh_experts_start_as_ride_does() -> None:
     weight = experts.experts[1].get_parameter("1.0.conv2.weight").detach()
     assert float(weight.std()) == pytest.approx(math.sqrt(2 / (9 * 512)), rel=0.01)
     assert torch.equal(experts.experts[1].get_parameter("1.1.bn2.weight").detach(), torch.ones(512))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("cifar_stem_resnet18", {}),
+        ("resnet10t", {"act_layer": "silu"}),
+        ("resnext50_32x4d", {"cardinality": 16, "output_stride": 16, "avg_down": True, "layers": [1, 1, 1, 1]}),
+    ],
+)
+def test_narrow_experts_are_the_same_network_but_narrower(name: str, options: dict[str, Any]) -> None:
+    with torch.device("meta"):
+        backbone = create_backbone(name, in_chans=1, **options)
+        full, narrow = create_experts(backbone, 2), create_experts(copy.deepcopy(backbone), 2, width=0.75)
+        x_BCHW = torch.zeros(1, 1, 64, 64)
+        assert narrow.forward_map(x_BCHW).shape[2:] == full.forward_map(x_BCHW).shape[2:]
+    assert narrow.expert_features == 0.75 * full.expert_features
+    assert kinds_of(narrow.experts[0]) == kinds_of(full.experts[0])
+
+
+def kinds_of(net: nn.Module) -> list[tuple[Any, ...]]:
+    """What each layer is, but for its width."""
+    same = ("stride", "padding", "dilation", "kernel_size", "groups")
+    return [(name, type(part), *(getattr(part, key, None) for key in same)) for name, part in net.named_modules()]
+
+
+def test_no_branch_starts_at_zero_in_shared_stages_or_experts() -> None:
+    backbone = create_backbone("resnet18", zero_init_last=True)
+    learnt = backbone.get_parameter("net.layer1.0.bn1.weight").detach().fill_(0.5)
+    experts = create_experts(backbone, 2)
+    norms = [part for part in experts.modules() if isinstance(part, nn.BatchNorm2d)]
+    assert all(norm.weight.detach().all() for norm in norms)
+    assert torch.equal(experts.get_parameter("net.layer1.0.bn1.weight"), learnt)
+    assert not backbone.get_parameter("net.layer1.0.bn2.weight").detach().any()
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element")
+def test_widths_that_cannot_be_built_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"no expert width of 0\.01: no channels"):
+        create_experts(create_backbone("resnext50_32x4d", layers=[1, 1, 1, 1]), 2, width=0.01)
+    with pytest.raises(UsageError, match="create_backbone did not build"):
+        create_experts(Backbone(create_backbone("resnet10t").net), 2, width=0.75)
 
 
 def test_other_networks_are_refused() -> None:

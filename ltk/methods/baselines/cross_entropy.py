@@ -2,6 +2,9 @@
 
 Zhang et al.: "mixup: beyond empirical risk minimization", ICLR 2018, https://arxiv.org/abs/1710.09412.
 
+Differs from the official code: the linear classifier starts as ``nn.Linear`` does; LDAM's code, whose recipe the CIFAR
+presets take, draws its weights from ``kaiming_normal_`` like those of the convolutions.
+
 Suffixes: B batch, C channels, H height, W width, K classes, D features.
 """
 

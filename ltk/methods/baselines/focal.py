@@ -2,6 +2,9 @@
 
 Lin et al.: "Focal loss for dense object detection", ICCV 2017, https://arxiv.org/abs/1708.02002.
 
+Differs from the official code: the linear classifier starts as ``nn.Linear`` does; LDAM's code, whose recipe the CIFAR
+presets take, draws its weights from ``kaiming_normal_`` like those of the convolutions.
+
 Suffixes: B batch, C channels, H height, W width, K classes, D features.
 """
 

@@ -3,6 +3,9 @@
 Ren et al.: "Balanced meta-softmax for long-tailed visual recognition", NeurIPS 2020, https://arxiv.org/abs/2007.10740.
 Menon et al.: "Long-tail learning via logit adjustment", ICLR 2021, https://arxiv.org/abs/2007.07314.
 
+Differs from the official codes: the linear classifier starts as ``nn.Linear`` does; LDAM's code, whose recipe the CIFAR
+presets take, draws its weights from ``kaiming_normal_`` like those of the convolutions.
+
 Suffixes: B batch, C channels, H height, W width, K classes, D features.
 """
 

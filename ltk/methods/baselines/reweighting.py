@@ -6,7 +6,9 @@ Deferred re-weighting (DRW): Cao et al., NeurIPS 2019, https://arxiv.org/abs/190
 Differs from the official codes:
 - deferred re-weighting starts at 80 % of the epochs (officially at epoch 160, and it fails from epoch 320 on);
 - the factor of a weighted focal loss comes from the probability, not from ``exp(-weight * loss)``; the official form is
-  ``weighted_probability = true``.
+  ``weighted_probability = true``;
+- the linear classifier starts as ``nn.Linear`` does; LDAM's code, whose recipe the CIFAR presets take, draws its
+  weights from ``kaiming_normal_`` like those of the convolutions.
 
 Suffixes: B batch, C channels, H height, W width, K classes, D features.
 """
