@@ -28,9 +28,10 @@ def check_class_names(folder: Path, classes: Sequence[str]) -> None:
 
 
 def _is_text(name: str) -> bool:
+    """Whether a name is UTF-8, whatever encoding this process takes names for."""
     try:
-        name.encode()
-    except UnicodeEncodeError:
+        os.fsencode(name).decode()
+    except UnicodeDecodeError:
         return False
     return True
 

@@ -45,7 +45,8 @@ def prepare_cifar(name: str, root: Path, given: Path | None, advance: Advance = 
         with _alone_in(root):
             if not archive.is_file():
                 download(_ADDRESS + layout.archive, archive, layout.md5, advance)
-            unpack(archive, root, layout.folder)
+            if not folder.is_dir():  # another process may have been faster
+                unpack(archive, root, layout.folder)
     wrong = check_files(folder, layout.files)
     if wrong:
         raise DataError(f"{folder}: {'; '.join(wrong)}", f"Delete {folder} and prepare again.")
