@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +22,11 @@ def count_of(number: int, noun: str) -> str:
     """Return "1 image", "2 images", "2 classes", ..."""
     plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
     return f"{number:,} {noun if number == 1 else plural}"
+
+
+def locate(root: Path, name: str) -> str:
+    """Return where a listed file lies: below ``root``, unless its name is absolute."""
+    return os.path.join(root, name)  # noqa: PTH118 - a tenth of a Path's time, once per image
 
 
 class Split(ABC):

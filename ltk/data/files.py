@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ltk.data.base import IntArray, Source, Split
+from ltk.data.base import IntArray, Source, Split, locate
 from ltk.data.catalogue import IMAGENET_MEAN, IMAGENET_STD
 from ltk.data.pack import PackedImages, find_pack
 
@@ -45,7 +45,7 @@ class FileSplit(Split):
 
     def path(self, index: int) -> str:
         """Return where an image lies."""
-        return f"{self.root}/{self.paths[index]}"
+        return locate(self.root, self.paths[index])
 
     def pack(self, size: int) -> PackedImages | None:
         """Return the pack that holds these images at this size, if there is one."""

@@ -29,13 +29,17 @@ def note_torn_lots(lots: Mapping[str, Sequence[str] | None]) -> tuple[str, ...]:
 
 
 def note_repeats(lists: Mapping[str, ImageList]) -> tuple[str, ...]:
-    """Return notes on paths that are in two splits and on paths that have two labels.
+    """Return notes on paths that are in two splits, twice in one, or have two labels.
 
     Args:
         lists: names and labels of each split.
     """
     sides = {split: set(content.names) for split, content in lists.items()}
     found = {f"in both {a} and {b}": sides[a] & sides[b] for a, b in combinations(sides, 2)}
+    for split, content in lists.items():
+        if len(content.names) > len(sides[split]):
+            times = Counter(content.names)
+            found[f"twice in {split}"] = {name for name, number in times.items() if number > 1}
     pairs = {pair for c in lists.values() for pair in zip(c.names, c.labels_N.tolist(), strict=True)}
     if len(pairs) > len(set[str]().union(*sides.values())):
         labels = Counter(name for name, _ in pairs)

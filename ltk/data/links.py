@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ltk.data.base import count_of
+from ltk.data.base import count_of, locate
 from ltk.data.listfile import show_names
 from ltk.errors import DataError, UnsafeError
 
@@ -54,12 +54,12 @@ def find_files(root: Path, paths: Sequence[str], *, allow_outside: bool = False)
     links = []
     for i, path in enumerate(paths):
         try:
-            mode = os.lstat(f"{root}/{path}").st_mode
+            mode = os.lstat(locate(root, path)).st_mode
         except (OSError, ValueError):
             continue
         if stat.S_ISLNK(mode):
             links.append(path)
-            exists_N[i] = os.path.isfile(f"{root}/{path}")  # noqa: PTH113
+            exists_N[i] = os.path.isfile(locate(root, path))  # noqa: PTH113
         else:
             exists_N[i] = stat.S_ISREG(mode)
     if not allow_outside:
@@ -69,7 +69,7 @@ def find_files(root: Path, paths: Sequence[str], *, allow_outside: bool = False)
 
 def _refuse_outside(root: Path, paths: Sequence[str]) -> None:
     home = Path(os.path.realpath(root))
-    outside = [path for path in paths if not Path(os.path.realpath(f"{root}/{path}")).is_relative_to(home)]
+    outside = [path for path in paths if not Path(os.path.realpath(locate(root, path))).is_relative_to(home)]
     if outside:
         links = count_of(len(outside), "link")
         raise UnsafeError(f"listed images lie behind {links} out of {root}: {show_names(outside)}", _HINT)

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ltk.data.base import IntArray
+from ltk.data.base import IntArray, locate
 from ltk.errors import DataError
 
 FORMAT = "ltk.pack/3"
@@ -133,7 +133,7 @@ def measure_files(root: Path, names: Sequence[str]) -> tuple[list[int], list[int
     sizes, times = [], []
     for name in names:
         try:
-            found = os.stat(f"{root}/{name}")  # noqa: PTH116 - called once per image
+            found = os.stat(locate(root, name))  # noqa: PTH116 - called once per image
             size, time = found.st_size, found.st_mtime_ns
         except OSError:
             size, time = -1, 0

@@ -14,7 +14,7 @@ from typing import IO
 
 import numpy as np
 
-from ltk.data.base import Source
+from ltk.data.base import Source, locate
 from ltk.data.files import FileSplit
 from ltk.data.pack import (
     BLOCK,
@@ -104,7 +104,7 @@ class _Task:
         from ltk.data.decode import try_read_images, useful_threads
 
         own = self.names[start:stop]
-        paths = [f"{self.root}/{name}" for name in own]
+        paths = [locate(self.root, name) for name in own]
         images, unread = try_read_images(paths, self.size, upright=self.upright, threads=useful_threads(self.size))
         return images.numpy().tobytes(), [f"{own[i]}: {reason}" for i, reason in unread]
 

@@ -172,6 +172,15 @@ def test_links_out_of_the_root_are_refused_in_lists(kind: str, root: Path, outsi
         assert open_source(root=root, allow_outside=True, **options).num_classes == 2
 
 
+def test_absolute_paths_are_read_where_they_lie(root: Path, outside: Path, tmp_path: Path) -> None:
+    train = write_list(tmp_path / "train.txt", ["ant/0.png", str(outside / "wasp/0.png"), "bee/0.png"])
+    test = write_list(tmp_path / "test.txt", ["ant/1.png", "bee/1.png"])
+    with pytest.raises(UnsafeError):
+        open_source("list", root=root, train_list=train, test_list=test)
+    source = open_source("list", root=root, train_list=train, test_list=test, allow_outside=True)
+    assert source.splits["train"].read([1], 8).shape == (1, 3, 8, 8)
+
+
 def test_links_that_stay_inside_are_fine_in_lists(root: Path, tmp_path: Path) -> None:
     (root / "bee/x.png").symlink_to("../ant/0.png")
     (root / "bee/more").symlink_to(root / "ant")
@@ -213,6 +222,7 @@ def test_paths_with_two_labels_are_noted(root: Path, tmp_path: Path) -> None:
     source = open_source("list", root=root, train_list=train, test_list=test)
     assert source.notes == (
         "1 path in both train and test: ant/0.png",
+        "1 path twice in train: ant/5.png",
         "2 paths with two labels: ant/0.png, ant/5.png",
         "test has no image of 1 class: 0",
     )
