@@ -182,6 +182,8 @@ def _train(built: Built, run_dir: RunDir, reporter: Reporter, checkpoint: Checkp
     if checkpoint:
         trainer.restore(checkpoint)
     check_alike("images, or not the same checkpoint", f"{built.plan.manifest.fingerprint} {trainer.position}")
+    if trainer.position.epoch < built.plan.config.optim.epochs and distributed.is_leader():
+        (run_dir.path / CARD).unlink(missing_ok=True)  # of a run that was finished, and now gets more epochs
     reporter.start(built, run_dir.path, trainer.position.epoch)
     with catch_stop_signals() as stop:
         trainer.run(stop)

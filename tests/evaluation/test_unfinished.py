@@ -12,12 +12,15 @@ import pytest
 from typer.testing import CliRunner
 
 from ltk.cli import app
-from ltk.engine.fit import fit
+from ltk.engine.amend import amend_config
+from ltk.engine.fit import fit, resume
+from ltk.engine.run_dir import read_run_config
 from ltk.evaluation.choose import create_request
 from ltk.evaluation.evaluate import ensure_logits
 from ltk.evaluation.logits import load_current_logits, read_checksum
 from ltk.evaluation.pipeline import Judge
 from ltk.evaluation.report import create_report
+from ltk.evaluation.runs import read_run
 from ltk.resolve import resolve_config
 
 FINISH = ("card.json", "model.safetensors", "logits")
@@ -119,3 +122,17 @@ def test_the_card_holds_the_optimiser(tmp_path: Path) -> None:
     (recipe,) = found["recipes"]
     assert (recipe["seeds"], recipe["repeated"]) == (1, ["digits/copy"])
     assert "the same seed again, not counted: digits/copy (ce)" in found["notes"]
+
+
+def test_a_finished_run_that_gets_more_epochs_is_unfinished_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = train("ce", tmp_path / "digits" / "ce-001", 1)
+    assert read_run(run).unfinished == ""
+    longer = amend_config(read_run_config(run), [("optim.epochs", 3)])
+    monkeypatch.setattr("ltk.engine.fit._finish", lambda trainer: None)  # killed before its end
+    resume(run, config=longer)
+    assert read_run(run).unfinished == "epoch 3 of 3"
+    monkeypatch.undo()
+    resume(run)
+    assert json.loads((run / "card.json").read_text())["epochs"] == 3
