@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ltk.config import CIFAR, ModelSettings, RunConfig
+from ltk.config import RunConfig
 from ltk.config_text import create_config, parse_override, read_toml, with_overrides
 from ltk.data.catalogue import FACTS
 from ltk.data.limits import check_imbalance, parse_groups
 from ltk.data.sources import SOURCES
+from ltk.derived import derive_settings
 from ltk.errors import UsageError, unknown_name
 from ltk.methods import METHODS, is_outside
 from ltk.presets import Choice, choose_preset, list_presets, list_second_stages
@@ -160,32 +161,12 @@ def apply_options(
     """
     before = create_config(tree)
     named = [(key, value) for key, value in options.items() if value is not None]
-    chosen = [parse_override(text) for text in overrides]
-    notes = [*notes, *_scale_schedule(before, dict([*named, *chosen]), named)]
-    settings = [*named, *chosen]
-    settings = [*_leave_network(before.model, dict(settings)), *settings]
-    config = create_config(with_overrides(tree, [*settings, *_find_reference(before, dict(settings))]), "options")
+    chosen = [*named, *(parse_override(text) for text in overrides)]
+    derived, more = derive_settings(before, dict(chosen))
+    config = create_config(with_overrides(tree, [*derived, *chosen]), "options")
     if config.data.groups != "auto":
         parse_groups(config.data.groups)
-    return Resolved(config, notes, find_differences(before, config))
-
-
-def _find_reference(before: RunConfig, given: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """The batch size that the learning rate was chosen for: the preset's, where a rule is asked for without one."""
-    rule, key = given.get("optim.lr_rule"), "optim.reference_batch"
-    if rule is None or key in given:
-        return []
-    optim = before.optim
-    return [(key, (optim.reference_batch or optim.batch_size) if rule == "linear" else None)]
-
-
-def _leave_network(before: ModelSettings, given: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Width and options of the preset's network are not those of another one."""
-    backbone = given.get("model.backbone", before.backbone)
-    if backbone == before.backbone:
-        return []
-    width = None if not str(backbone).startswith(CIFAR) else before.width
-    return [("model.width", width), ("model.options", {})]
+    return Resolved(config, [*notes, *more], find_differences(before, config))
 
 
 def _start(what: str, images: _Images, imb: float | None) -> tuple[dict[str, Any], list[str]]:
@@ -233,25 +214,6 @@ def _adapt(choice: Choice, dataset: str, imb: float | None) -> dict[str, Any]:
         if dataset in FACTS and FACTS[dataset].imb and imb is None:
             data["imb"] = FACTS[dataset].imb
     return {**tree, "preset": choice.preset.name, "data": data}
-
-
-def _scale_schedule(before: RunConfig, given: Mapping[str, Any], named: list[tuple[str, Any]]) -> list[str]:
-    """With another number of epochs, move milestones and warm-up in proportion, and say so."""
-    epochs, optim = given.get("optim.epochs"), before.optim
-    schedule = optim.schedule
-    if not isinstance(epochs, int) or epochs < 1 or epochs == optim.epochs:
-        return []
-    if epochs == 1 and schedule.at_epoch_start and not schedule.warmup_epochs:
-        named.append(("optim.schedule.at_epoch_start", False))
-        return [f"1 instead of {optim.epochs} epochs: at the full learning rate, not the schedule's last, which is 0"]
-    if not (schedule.milestones or schedule.warmup_epochs):
-        return []
-    ratio = epochs / optim.epochs
-    milestones = [round(milestone * ratio) for milestone in schedule.milestones]
-    least = min(schedule.warmup_epochs, 2 if schedule.warmup_form == "inclusive" else 1, epochs)
-    warmup = max(round(schedule.warmup_epochs * ratio), least)
-    named += [("optim.schedule.milestones", milestones), ("optim.schedule.warmup_epochs", warmup)]
-    return [f"{epochs} instead of {optim.epochs} epochs: warm-up {warmup}, milestones {milestones or 'none'}"]
 
 
 def require_method_or_resume(what: str | None, resume: Path | None) -> None:

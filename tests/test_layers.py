@@ -24,7 +24,8 @@ MAY_IMPORT = {
     "config": {"errors", "settings", "methods"},
     "config_text": {"config", "errors", "settings"},
     "presets": {"config", "config_text", "errors"},
-    "resolve": {"config", "config_text", "presets", "errors", "methods", "data", "settings"},
+    "derived": {"config"},
+    "resolve": {"config", "config_text", "derived", "presets", "errors", "methods", "data", "settings"},
     "description": BASE | {"methods", "models"},
     "checkpoint": BASE | {"methods", "files", "description"},
     "evaluation": BASE
