@@ -6,17 +6,15 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
 
 import numpy as np
-from pydantic import ValidationError, model_validator
+from pydantic import TypeAdapter, ValidationError
 
 from ltk.errors import DataError
 from ltk.evaluation.logits import SavedLogits
 from ltk.evaluation.metrics import balanced_accuracy, class_totals, predict_classes
 from ltk.evaluation.posthoc import Adjustment
 from ltk.files import read_json, write_text
-from ltk.settings import Settings
 
 TAU_GRID = tuple(round(0.1 * i, 1) for i in range(31))
 
@@ -41,6 +39,10 @@ class TuningCurve:
     chosen: float
     checkpoint: str = "last"
 
+    def __post_init__(self) -> None:
+        if len(self.values) != len(self.balanced) or self.chosen not in self.values:
+            raise ValueError("a curve has a score for each value, and one of them is chosen")
+
     def write(self, folder: Path) -> None:
         """Store the curve as ``tuning-<adjust>-<split>.json``, that of the best checkpoint with ``-best`` behind."""
         which = "" if self.checkpoint == "last" else f"-{self.checkpoint}"
@@ -60,27 +62,9 @@ def read_curves(folder: Path, checkpoint: str = "last") -> list[TuningCurve]:
 
 def _read_curve(path: Path) -> TuningCurve:
     try:
-        stored = _StoredCurve.model_validate(read_json(path))
+        return TypeAdapter(TuningCurve).validate_python(read_json(path))
     except (DataError, ValidationError) as error:
         raise DataError(f"{path} is damaged: it holds no tuning curve", "Delete it; --tune writes it again.") from error
-    return TuningCurve(**stored.model_dump())
-
-
-class _StoredCurve(Settings):
-    """What a file of a curve has to hold."""
-
-    adjust: str
-    split: str
-    values: tuple[float, ...]
-    balanced: tuple[float, ...]
-    chosen: float
-    checkpoint: str = "last"
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if len(self.values) != len(self.balanced) or self.chosen not in self.values:
-            raise ValueError("a score for each value, one of which is chosen")
-        return self
 
 
 def tune(
