@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -65,13 +66,12 @@ def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> list[str]:
     return [name for name, value in before.items() if not torch.equal(value, after[name])]
 
 
-@pytest.mark.parametrize("recipe", [*TRAINED, "tau-norm"])
-@pytest.mark.parametrize("cache", [True, False], ids=["cached", "uncached"])
-def test_the_backbone_stays_bit_for_bit(runs: Path, tmp_path: Path, recipe: str, cache: bool) -> None:
+@pytest.mark.parametrize(
+    ("recipe", "cache"), [*itertools.product(TRAINED, (True, False)), ("tau-norm", None)], ids=str
+)  # tau-norm trains nothing, so it has nothing to cache
+def test_the_backbone_stays_bit_for_bit(runs: Path, tmp_path: Path, recipe: str, cache: bool | None) -> None:
     """Weights, running statistics and their counters."""
-    if recipe == "tau-norm" and not cache:
-        pytest.skip("trains nothing")
-    options = {} if recipe == "tau-norm" else {"parent.cache": cache}
+    options = {} if cache is None else {"parent.cache": cache}
     child = tune(runs / "ce", recipe, out=tmp_path / "child", **options)
     before = backbone_of(runs / "ce")
     assert any("running_mean" in name for name in before)
