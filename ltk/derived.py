@@ -17,27 +17,33 @@ def derive_settings(before: RunConfig, given: Mapping[str, Any]) -> tuple[Derive
         before: the preset's.
         given: what the user asks for, by dotted key; it wins over what is derived.
     """
-    scaled, notes = _scale_schedule(before.optim, given.get("optim.epochs"))
+    scaled, notes = scale_schedule(before.optim, given.get("optim.epochs"))
     return [*scaled, *_leave_network(before.model, given), *_find_reference(before.optim, given)], notes
 
 
-def _scale_schedule(optim: OptimSettings, epochs: Any) -> tuple[Derived, list[str]]:
-    """With another number of epochs, move milestones and warm-up in proportion, and say so."""
+def scale_schedule(optim: OptimSettings, epochs: Any) -> tuple[Derived, list[str]]:
+    """With another number of epochs, move milestones and warm-up in proportion, and say so.
+
+    Milestones are rounded down, as the start of deferred re-weighting is, so that the two stay together.
+    """
     schedule = optim.schedule
     if not isinstance(epochs, int) or epochs < 1 or epochs == optim.epochs:
         return [], []
     start = f"{epochs} instead of {optim.epochs} epochs"
-    if epochs == 1 and schedule.at_epoch_start and not schedule.warmup_epochs:
-        note = f"{start}: at the full learning rate, not the schedule's last, which is 0"
-        return [("optim.schedule.at_epoch_start", False)], [note]
+    milestones = [max(milestone * epochs // optim.epochs, 1) for milestone in schedule.milestones]
+    if epochs == 1:
+        whole = {"milestones": milestones, "warmup_epochs": 0, "at_epoch_start": False}
+        return _in_schedule(whole), [f"{start}: at the full learning rate"]
     if not (schedule.milestones or schedule.warmup_epochs):
         return [], []
-    ratio = epochs / optim.epochs
-    milestones = [round(milestone * ratio) for milestone in schedule.milestones]
-    least = min(schedule.warmup_epochs, 2 if schedule.warmup_form == "inclusive" else 1, epochs)
-    warmup = max(round(schedule.warmup_epochs * ratio), least)
-    moved = [("optim.schedule.milestones", milestones), ("optim.schedule.warmup_epochs", warmup)]
+    least = min(schedule.warmup_epochs, 2 if schedule.warmup_form == "inclusive" else 1)
+    warmup = max(round(schedule.warmup_epochs * epochs / optim.epochs), least)
+    moved = _in_schedule({"milestones": milestones, "warmup_epochs": warmup})
     return moved, [f"{start}: warm-up {warmup}, milestones {milestones or 'none'}"]
+
+
+def _in_schedule(settings: Mapping[str, Any]) -> Derived:
+    return [(f"optim.schedule.{name}", value) for name, value in settings.items()]
 
 
 def _leave_network(model: ModelSettings, given: Mapping[str, Any]) -> Derived:

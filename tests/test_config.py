@@ -5,12 +5,17 @@ from __future__ import annotations
 import tomllib
 
 import pytest
+import torch
 
+from ltk import draws
 from ltk.config import RunConfig
 from ltk.config_text import create_config, dump_config, parse_override, with_overrides
 from ltk.engine.schedules import lr_factor
 from ltk.errors import UsageError
+from ltk.methods.baselines.reweighting import deferred_weights
+from ltk.presets import list_presets
 from ltk.resolve import resolve_config
+from ltk.types import Progress
 
 
 def test_toml_round_trip() -> None:
@@ -106,10 +111,20 @@ def test_epochs_move_milestones_however_they_are_given() -> None:
     assert [round(lr_factor(large.config.optim.schedule, epoch, 5), 2) for epoch in range(5)] == [1, 1, 1.1, 0.65, 0.35]
 
 
-def test_a_single_epoch_does_not_have_the_last_rate_of_a_schedule() -> None:
-    resolved = resolve_config("ce", dataset="imagenet-lt", options={"optim.epochs": 1})
+@pytest.mark.parametrize("preset", [each.name for each in list_presets()])
+def test_a_single_epoch_has_the_full_rate(preset: str) -> None:
+    resolved = resolve_config(preset, options={"optim.epochs": 1})
     assert lr_factor(resolved.config.optim.schedule, 0, 1) == 1
     assert any("at the full learning rate" in line for line in resolved.notes)
+
+
+@pytest.mark.parametrize("epochs", range(2, 60))
+def test_deferred_weights_start_with_the_first_milestone(epochs: int) -> None:
+    resolved = resolve_config("ldam-drw/cifar100-imb100", options={"optim.epochs": epochs})
+    first = resolved.config.optim.schedule.milestones[0]
+    key = draws.make_key(0)
+    starts = [deferred_weights(torch.zeros(1), Progress(torch.tensor(epoch), epochs, key)) for epoch in range(epochs)]
+    assert [float(weight) for weight in starts] == [1] * first + [0] * (epochs - first)
 
 
 def test_every_key_is_described() -> None:

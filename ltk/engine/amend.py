@@ -7,10 +7,12 @@ from typing import Any
 
 from ltk.config import RunConfig
 from ltk.config_text import create_config, with_overrides
+from ltk.derived import scale_schedule
 from ltk.errors import BusyError
 from ltk.settings import find_differences
 
 _FREE = ("run.", "data.root", "optim.epochs")
+_MOVED = ("optim.schedule.milestones", "optim.schedule.warmup_epochs")  # with the number of epochs
 _FIXED = ("run.seed", "run.sync_bn")
 _INEXACT = {
     "run.device": "sums are rounded differently there",
@@ -22,7 +24,7 @@ _INEXACT = {
 
 
 def amend_config(config: RunConfig, settings: Iterable[tuple[str, Any]]) -> RunConfig:
-    """Return the configuration with which a run is to be continued.
+    """Return the configuration with which a run is to be continued; more epochs move its schedule's milestones.
 
     Args:
         config: of the run.
@@ -32,7 +34,10 @@ def amend_config(config: RunConfig, settings: Iterable[tuple[str, Any]]) -> RunC
         UsageError: unknown keys, values out of range.
         BusyError: a setting that may not change.
     """
-    amended = create_config(with_overrides(config.model_dump(mode="json", exclude_none=True), settings), "options")
+    chosen = list(settings)
+    moved, _ = scale_schedule(config.optim, dict(chosen).get("optim.epochs"))
+    tree = config.model_dump(mode="json", exclude_none=True)
+    amended = create_config(with_overrides(tree, [*moved, *chosen]), "options")
     check_amended(config, amended)
     return amended
 
@@ -44,7 +49,9 @@ def check_amended(before: RunConfig, after: RunConfig) -> None:
         BusyError: a difference would make another run of it (another model, other images, another seed, fewer
             epochs); all of them are named.
     """
-    refused = [_show(*each) for each in find_differences(before, after) if _makes_another_run(*each)]
+    moved = _MOVED if before.optim.epochs != after.optim.epochs else ()
+    differing = [each for each in find_differences(before, after) if each[0] not in moved]
+    refused = [_show(*each) for each in differing if _makes_another_run(*each)]
     if refused:
         raise BusyError(
             f"a run is continued as it began, but this differs: {'; '.join(refused)}",

@@ -20,7 +20,8 @@ class WeightAverage:
         decay: share of the average that stays at every update, in (0, 1).
 
     Attributes:
-        network: a copy with the averaged weights; what only training needs is as it was at the start.
+        network: a copy with the averaged weights; what only training needs is as it was at the start, or at the last
+            resume.
     """
 
     def __init__(self, method: Method, decay: float) -> None:

@@ -20,21 +20,23 @@ import math
 
 from ltk.config import ScheduleSettings
 
+_HIGHEST = 1.1  # factor of a warm-up that climbs past 1: one step of a tenth, as published
+
 
 def lr_factor(schedule: ScheduleSettings, epoch: int, epochs: int) -> float:
     """Return what the base learning rate is multiplied with in an epoch.
 
     Args:
         schedule: kind, warm-up and milestones. The warm-up forms: "reach" climbs W equal steps and reaches 1 in epoch
-            W - 1; "overshoot" takes one more such step, to 1 + 1/W; "inclusive" begins at ``warmup_start`` itself and
-            reaches 1 in epoch W - 1.
+            W - 1; "overshoot" takes one more such step, to 1 + 1/W but no higher than the 1.1 of the official W = 10;
+            "inclusive" begins at ``warmup_start`` itself and reaches 1 in epoch W - 1.
         epoch: counted from 0.
         epochs: how many there are.
     """
     warmup = schedule.warmup_epochs
     if schedule.kind == "glmc-large":
         return _glmc_large(epoch, epochs, warmup)
-    if epoch < warmup + (schedule.warmup_form == "overshoot"):
+    if warmup and epoch < warmup + (schedule.warmup_form == "overshoot"):
         return _warmup(epoch, warmup, schedule.warmup_start, schedule.warmup_form)
     if schedule.kind == "constant":
         return 1.0
@@ -47,7 +49,7 @@ def lr_factor(schedule: ScheduleSettings, epoch: int, epochs: int) -> float:
 def _warmup(epoch: int, warmup_epochs: int, start: float, form: str) -> float:
     if form == "inclusive":
         return start + (1 - start) * epoch / max(warmup_epochs - 1, 1)
-    return start + (1 - start) * (epoch + 1) / warmup_epochs
+    return min(start + (1 - start) * (epoch + 1) / warmup_epochs, _HIGHEST)
 
 
 def _cosine(epoch: int, epochs: int, warmup_epochs: int, at_epoch_start: bool) -> float:
@@ -66,5 +68,5 @@ def _glmc_large(epoch: int, epochs: int, warmup_epochs: int) -> float:
         return 1.0
     before = epoch - 1
     if warmup_epochs and before <= warmup_epochs:
-        return min((before + 1) / warmup_epochs, 1.1)
+        return min((before + 1) / warmup_epochs, _HIGHEST)
     return 0.5 * (1 + math.cos(math.pi * (before - warmup_epochs + 1) / (epochs - warmup_epochs + 1)))

@@ -92,6 +92,7 @@ class Trainer:
         """Continue from a checkpoint exactly."""
         self._load_model(checkpoint.part("model"))
         if self.average:
+            self.average.network.load_state_dict(checkpoint.part("model"))  # what only training needs
             self.average.load(checkpoint.part("ema"))
         load_optimizer_tensors(self.optimizer, checkpoint.part("optim"))
         self.meters.load(checkpoint.part("meter"), self.built.device)
@@ -170,6 +171,8 @@ class Trainer:
                 self._pause_point(stop)
         self.watch.check()
         self.built.method.after_epoch()
+        if self.average:
+            self.average.network.after_epoch()
         return time.perf_counter() - began
 
     def _pause_point(self, stop: StopRequest) -> None:

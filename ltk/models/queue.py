@@ -69,9 +69,10 @@ class KeyQueue(nn.Module):
         divisors = [each for each in range(2, size + 1) if size % each == 0]
         queues = " or ".join(str(each) for each in (below, below + batch_size) if each)
         batches = " or ".join(map(str, sorted(divisors, key=lambda each: abs(each - batch_size))[:2]))
+        other = f", or --batch-size {batches}" if batches else ""
         raise UsageError(
             f"a queue of {size} keys cannot be filled with whole batches of {batch_size}",
-            f"Use --set method.queue_size={queues}, or --batch-size {batches}.",
+            f"Use --set method.queue_size={queues}{other}.",
         )
 
     @torch.no_grad()

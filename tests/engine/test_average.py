@@ -11,6 +11,7 @@ from ltk.checkpoint import load_checkpoint, load_model
 from ltk.config import RunConfig
 from ltk.engine.average import WeightAverage
 from ltk.engine.fit import fit, resume
+from ltk.engine.stage_two import StageTwoRequest, resolve_stage_two
 from ltk.errors import StoppedError
 from ltk.files import LAST
 from ltk.methods import create_method
@@ -63,3 +64,20 @@ def test_a_resumed_average_is_the_uninterrupted_one(tmp_path: Path) -> None:
     resume(tmp_path / "parts")
     assert_same_end(tmp_path / "whole", tmp_path / "parts")
     assert (tmp_path / "whole/model.safetensors").read_bytes() == (tmp_path / "parts/model.safetensors").read_bytes()
+
+
+def test_an_averaged_classifier_keeps_the_bound_of_its_rows(tmp_path: Path) -> None:
+    """MaxNorm shortens rows after every epoch; so does the average that is kept, also of a run that was continued."""
+    fit(create_config(0.0), out=tmp_path / "stage-one")
+    strong = ("optim.ema=0.9", "optim.lr=0.5", "optim.weight_decay=0")
+    options = {"optim.epochs": 3, "run.device": "cpu", "run.precision": "fp32", "run.threads": 1}
+    request = StageTwoRequest(tmp_path / "stage-one", "maxnorm", options=options, overrides=strong)
+    config = resolve_stage_two(request).config
+    fit(config, out=tmp_path / "whole")
+    with pytest.raises(StoppedError):
+        fit(config, out=tmp_path / "parts", reporter=Interrupter(1, 2))
+    resume(tmp_path / "parts")
+    for folder in ("whole", "parts"):
+        bound = load_checkpoint(tmp_path / folder / "checkpoints" / LAST).part("model")["bound"]
+        weight_KD = load_model(tmp_path / folder / "model.safetensors").get_parameter("fc.weight")
+        assert weight_KD.norm(dim=1).max() <= bound * (1 + 1e-6)

@@ -77,3 +77,11 @@ def test_ldam_decays_by_a_hundred_and_ten_thousand() -> None:
     settings = ScheduleSettings(**LDAM_LIKE, milestones=(160, 180), factors=(0.01, 0.0001))
     course = [lr_factor(settings, epoch, 200) for epoch in (0, 4, 5, 159, 160, 179, 180, 199)]
     assert course == pytest.approx([0.2, 1, 1, 1, 0.01, 0.01, 0.0001, 0.0001])
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 2, 3, 10])
+def test_a_warm_up_that_overshoots_passes_one_by_a_tenth_at_most(warmup: int) -> None:
+    settings = ScheduleSettings(**{**PACO_CIFAR, "warmup_epochs": warmup})
+    course = [lr_factor(settings, epoch, 400) for epoch in range(20)]
+    assert max(course) == (1.1 if warmup else 1)
+    assert course[warmup + 1 :] == [1] * (19 - warmup)

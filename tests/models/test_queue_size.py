@@ -20,6 +20,9 @@ def test_whole_batches_must_fill_the_queue() -> None:
     with pytest.raises(UsageError) as caught:
         KeyQueue(8, 2, 3).check_batch_size(10)
     assert "method.queue_size=10," in caught.value.hint
+    with pytest.raises(UsageError) as caught:
+        KeyQueue(1, 2, 3).check_batch_size(64)
+    assert caught.value.hint == "Use --set method.queue_size=64."
 
 
 @pytest.mark.parametrize("method", ["paco", "gpaco"])
