@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -41,7 +42,8 @@ from ltk.resolve import resolve_config
 
 METHODS = ("glmc", "gcl", "paco", "gpaco", "reslt", "bagmar")
 _OPENERS = ("ltk.engine.build.open_configured_source", "ltk.evaluation.evaluate.open_configured_source")
-_STRETCHES, _STEPS = 5, 20  # timed; together with the warm-up less than an epoch
+_WARM_UPS = 10  # steps, and the capture
+_STRETCHES, _STEPS = 5, 20  # timed; each stretch lies in one epoch, which may be shorter
 _LOSSES = 200
 
 
@@ -97,27 +99,35 @@ def measure_steps(config: RunConfig, folder: Path) -> dict[str, Any]:
     listener = Listener()
     trainer, run_dir = create_trainer(config, folder, listener)
     with closing(run_dir):
-        steps = take_steps(trainer)
-        for _ in range(10):  # warm-ups and the capture, which may wait
-            next(steps)
-        times = [_time_steps(steps) for _ in range(_STRETCHES)]
+        for _ in islice(take_steps(trainer), _WARM_UPS):
+            pass
+        times = [_time_steps(trainer) for _ in range(_STRETCHES)]
     host, whole = (statistics.median(column) for column in zip(*times, strict=True))
     return {"step_ms": whole, "host_ms": host, "synchronisations": 0, "warnings": listener.warnings}
 
 
-def _time_steps(steps: Iterator[int]) -> tuple[float, float]:
-    """Milliseconds a step until all were queued, and until all were done."""
+def _time_steps(trainer: Trainer) -> tuple[float, float]:
+    """Milliseconds a step of an epoch until all were queued, and until all were done.
+
+    The first step belongs to the start of the epoch, which may wait, and the last one may be smaller: both are left
+    out, unless there are no others.
+    """
+    whole = trainer.built.loader.steps
+    count = max(1, min(_STEPS, whole - 2))
+    steps = trainer.runner.epoch(0, 0, 0)
+    if whole > 1:
+        next(steps)
     torch.cuda.synchronize()
     began = time.perf_counter()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        for _ in range(_STEPS):
+        for _ in range(count):
             next(steps)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     queued = time.perf_counter() - began
     torch.cuda.synchronize()
-    return 1e3 * queued / _STEPS, 1e3 * (time.perf_counter() - began) / _STEPS
+    return 1e3 * queued / count, 1e3 * (time.perf_counter() - began) / count
 
 
 def read_losses(config: RunConfig, folder: Path) -> list[float]:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ltk.description import build_from_metadata
 from ltk.errors import DataError, LtkError
-from ltk.files import LAST, PREVIOUS, disk_faults, open_atomic, sync_folder
+from ltk.files import LAST, PREVIOUS, disk_faults, open_atomic, read_bytes, sync_folder
 
 if TYPE_CHECKING:
     from ltk.methods.base import Method
@@ -131,7 +131,7 @@ def read_tensors(path: Path, *, must_be_sealed: bool = True) -> tuple[dict[str, 
         DataError: missing, cut, damaged, or not safetensors.
     """
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
     try:
@@ -184,7 +184,24 @@ def load_checkpoint(path: Path) -> Checkpoint:
     tensors, metadata = read_tensors(path)
     if metadata.get("ltk_format") != CHECKPOINT_FORMAT:
         raise DataError(f"{path} is {metadata.get('ltk_format', 'no ltk file')}, not {CHECKPOINT_FORMAT}")
-    return Checkpoint(tensors, json.loads(metadata.pop("state")), metadata)
+    return Checkpoint(tensors, read_state(metadata, path) or {}, {k: v for k, v in metadata.items() if k != "state"})
+
+
+def read_state(metadata: Mapping[str, str], path: Path) -> dict[str, Any] | None:
+    """Return the counters and settings in the metadata of a training checkpoint; None for a model, which has none.
+
+    Raises:
+        DataError: they are none.
+    """
+    if "state" not in metadata:
+        return None
+    try:
+        state = json.loads(metadata["state"])
+    except (ValueError, RecursionError):
+        state = None
+    if not isinstance(state, dict):
+        raise DataError(f"{path} is damaged: it does not say where training stands", "Use another copy.")
+    return state
 
 
 def load_newest(folder: Path) -> tuple[Checkpoint, list[str]]:

@@ -5,6 +5,7 @@ Everything here works without torch, so that a typing mistake is answered at onc
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -15,6 +16,8 @@ from ltk.methods import METHODS, is_outside
 from ltk.settings import Settings
 
 PerChannel = tuple[float, ...]
+DEVICES = r"^(auto|cpu|cuda(:(0|[1-9][0-9]?))?|mps)$"
+_MOST = 1_000_000  # of what is counted: no run has more
 
 
 class SourceSettings(Settings):
@@ -27,7 +30,7 @@ class SourceSettings(Settings):
     group_col: str | None = Field(None, description="column of the lot, animal or patient, kept on one side")
     group_regex: str | None = Field(None, description="pattern that finds it in the path, in parentheses")
     test: float | None = Field(None, gt=0, description="share of each class, or images, drawn for testing")
-    min_per_class: int | None = Field(None, ge=1, description="least images of a class in each split")
+    min_per_class: int | None = Field(None, ge=1, le=_MOST, description="least images of a class in each split")
     seed: int | None = Field(None, ge=0, lt=2**32, description="seed of the drawn test split")
     allow_outside: bool | None = Field(None, description="accept paths that lead out of the root")
     upright: bool | None = Field(None, description="turn images as their EXIF orientation says")
@@ -47,13 +50,27 @@ class DataSettings(Settings):
         "ldam", description="which images of a class the cut keeps"
     )
     subset_seed: int | None = Field(None, ge=0, lt=2**32, description="seed of the cut (none: the rule's official one)")
-    head: int | None = Field(None, ge=1, description="images of the largest class (none: all that every class has)")
+    head: int | None = Field(
+        None, ge=1, le=_MOST, description="images of the largest class (none: all that every class has)"
+    )
     val: float = Field(0, ge=0, description="training images per class (or share < 1) held out to select and tune")
     groups: str = Field("auto", description="many/medium/few limits: '100,20', 'tertile', or 'auto' by data set")
     image_size: int | None = Field(None, ge=4, le=1024, description="side of a training view in pixels")
     mean: PerChannel | None = Field(None, description="normalisation, per channel in 0..1 (none: the data set's own)")
     std: PerChannel | None = Field(None, description="normalisation, per channel in 0..1 (none: the data set's own)")
     source: SourceSettings = Field(default_factory=SourceSettings, description="how the images are found")
+
+    def move(self, root: Path) -> Self:
+        """Return the settings for images that have moved, and with them lists and tables that are no longer there.
+
+        Args:
+            root: where the images are now; the files keep their places relative to it.
+        """
+        files = {key: value for key, value in self.source if isinstance(value, Path) and not value.exists()}
+        if self.root is not None:
+            files = {key: root / os.path.relpath(value, self.root) for key, value in files.items()}
+        found = {key: value for key, value in files.items() if value.exists()}
+        return self.model_copy(update={"root": root, "source": self.source.model_copy(update=found)})
 
     @property
     def title(self) -> str:
@@ -75,16 +92,21 @@ class ModelSettings(Settings):
     """The network."""
 
     backbone: str = Field("cifar_resnet32", description="any timm model, or cifar_resnet8..110")
-    width: int | None = Field(None, ge=1, description="channels of the first stage (CIFAR ResNets alone)")
+    width: int | None = Field(None, ge=1, le=65_536, description="channels of the first stage (CIFAR ResNets alone)")
     pretrained: bool | Path = Field(False, description="timm's weights, or a local weight file")
     options: dict[str, bool | float | int | str | list[int]] = Field({}, description="more arguments of the timm model")
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of the network that are given."""
+        return {key: value for key, value in {"width": self.width, **self.options}.items() if value is not None}
 
 
 class ScheduleSettings(Settings):
     """The learning rate as a function of the epoch; see ``ltk.engine.schedules``."""
 
     kind: Literal["cosine", "multistep", "constant", "glmc-large"] = Field("cosine", description="the decay")
-    warmup_epochs: int = Field(0, ge=0, description="epochs of linear warm-up")
+    warmup_epochs: int = Field(0, ge=0, le=_MOST, description="epochs of linear warm-up")
     warmup_start: float = Field(0.0, ge=0, le=1, description="factor from which the warm-up climbs to 1")
     warmup_form: Literal["reach", "overshoot", "inclusive"] = Field(
         "reach", description="how the warm-up ends: at 1, one step above 1 (PaCo on CIFAR), or start included (BaGMar)"
@@ -113,6 +135,7 @@ class ParentSettings(Settings):
     checkpoint: Literal["last", "best"] = Field("last", description="which checkpoint of that run")
     sha256: str = Field("", pattern=r"^([0-9a-f]{64})?$", description="its checksum (none: whatever is found there)")
     cache: bool = Field(False, description="make the features once, of plain images, instead of anew in every epoch")
+    tuned: tuple[str, ...] = Field((), description="the method's options that were chosen on the validation images")
 
 
 class OptimSettings(Settings):
@@ -123,10 +146,12 @@ class OptimSettings(Settings):
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum (sgd), first beta (adamw)")
     nesterov: bool = Field(False, description="Nesterov momentum (sgd)")
     weight_decay: float = Field(2e-4, ge=0, le=10, description="on all parameters, norms and biases included")
-    batch_size: int = Field(128, ge=2, description="images per update and stream, over all devices")
+    batch_size: int = Field(128, ge=2, le=_MOST, description="images per update and stream, over all devices")
     lr_rule: Literal["none", "linear"] = Field("none", description="linear: lr x batch_size / reference_batch")
-    reference_batch: int | None = Field(None, ge=2, description="batch size that lr was chosen for (lr_rule linear)")
-    epochs: int = Field(200, ge=1, description="passes over the training images")
+    reference_batch: int | None = Field(
+        None, ge=2, le=_MOST, description="batch size that lr was chosen for (lr_rule linear)"
+    )
+    epochs: int = Field(200, ge=1, le=_MOST, description="passes over the training images")
     drop_last: bool = Field(False, description="leave out the last, smaller batch of an epoch")
     clip: float = Field(0.0, ge=0, description="largest gradient norm (0: no clipping)")
     ema: float = Field(0.0, ge=0, lt=1, description="decay of averaged weights, evaluated and kept instead (0: none)")
@@ -160,17 +185,21 @@ class RunSettings(Settings):
     """How and where the run executes; none of it is part of the method."""
 
     seed: int = Field(0, ge=0, lt=2**63, description="seed of initialisation, order, views and draws")
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", description="auto, cpu, cuda, cuda:N, mps")
+    device: str = Field("auto", pattern=DEVICES, description="auto, cpu, cuda, cuda:N")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="of forward and backward")
     engine: Literal["auto", "eager", "compile", "graph"] = Field(
         "auto", description="how steps run: eager, compile (torch.compile), graph (a CUDA graph; what auto takes there)"
     )
-    threads: int = Field(0, ge=0, description="CPU threads (0: as many as are free, one for tiny images)")
+    threads: int = Field(0, ge=0, le=1024, description="CPU threads (0: as many as are free, one for tiny images)")
     workers: int = Field(0, ge=0, le=256, description="threads that read images from the disk (0: as many as cores)")
-    eval_every: int = Field(1, ge=1, description="epochs between evaluations")
-    eval_batch_size: int = Field(0, ge=0, description="images per evaluation batch (0: 64 on a CPU, else 1,000)")
-    save_every: int = Field(1, ge=1, description="epochs between checkpoints")
-    save_steps: int = Field(0, ge=0, description="updates between checkpoints within an epoch (0: none)")
+    eval_every: int = Field(1, ge=1, le=_MOST, description="epochs between evaluations")
+    eval_batch_size: int = Field(
+        0, ge=0, le=_MOST, description="images per evaluation batch (0: 64 on a CPU, else 1,000)"
+    )
+    save_every: int = Field(1, ge=1, le=_MOST, description="epochs between checkpoints")
+    save_steps: int = Field(
+        0, ge=0, le=1_000_000_000, description="updates between checkpoints within an epoch (0: none)"
+    )
     on_nan: str = Field(
         "stop",
         pattern=r"^(stop|skip:[1-9]\d{0,8})$",
@@ -178,7 +207,9 @@ class RunSettings(Settings):
     )
     log: tuple[Literal["tensorboard", "wandb"], ...] = Field((), description="extra journals")
     sync_bn: bool = Field(False, description="batch statistics over all CUDA devices, instead of each device's own")
-    timeout: int = Field(300, ge=1, description="seconds that several processes wait for one that does not answer")
+    timeout: int = Field(
+        300, ge=1, le=_MOST, description="seconds that several processes wait for one that does not answer"
+    )
     profile: bool = Field(False, description="write a profiler trace and a summary of some of the first steps")
 
     @property

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from ltk.config import RunConfig
 from ltk.errors import UsageError
+from ltk.files import read_bytes
 from ltk.settings import Settings
 
 
@@ -97,8 +98,10 @@ def read_toml(path: Path) -> dict[str, Any]:
         UsageError: not readable or not TOML; line and column are named.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        return tomllib.loads(read_bytes(path).decode())
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
         raise UsageError(f"cannot read {path}: {error}") from error
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"{path} is not TOML: {error}") from error

@@ -1,7 +1,7 @@
 """How a network is described in the metadata of its file, and rebuilt from it: by a file that may come from a stranger.
 
 A description says which network, never where to fetch something. Before memory is taken for the network, its shapes are
-compared with the tensors that are there.
+compared with the tensors that are there, and building it ends when it has more modules than they can be of.
 """
 
 from __future__ import annotations
@@ -9,12 +9,17 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Annotated, Any, Self, cast
 
 import torch
 from pydantic import Field, ValidationError, model_validator
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
 from ltk.errors import DataError, UnsafeError, UsageError
 from ltk.settings import Settings
@@ -27,6 +32,9 @@ _FETCHING = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoi
 _GIVEN = {"name", "in_chans", "image_size", "num_classes"}  # arguments that stand elsewhere in a description
 _MOST_FOR_TRAINING = 64_000_000  # numbers of a network that inference does not need (queue, second encoder), beside
 _TIMES_STORED = 8  # these many for each one that the file holds
+_ALWAYS_REGISTERED = 1000  # modules and parameters, counted anew in each module that holds them, beside
+_REGISTERED_PER_TENSOR = 100  # these many for each tensor of the file; timm's networks and every method stay below 40
+_LARGEST_OPTION = 1 << 16  # a backbone with a larger width, depth or image is none
 
 Count = Annotated[int, Field(ge=1, le=1 << 40)]
 
@@ -92,15 +100,19 @@ def describe_model(
         class_names: names of the classes, if known.
         image: ``{"size": pixels, "mean": [...], "std": [...], "channels": 3}``.
     """
-    options = {key: value for key, value in backbone.get("options", {}).items() if key not in _FETCHING}
     parts = {
         "method_options": method_options,
-        "backbone": {"name": backbone["name"], "options": options},
+        "backbone": describe_backbone(backbone["name"], backbone.get("options", {})),
         "class_counts": class_counts,
         "class_names": class_names,
         "image": image,
     }
     return {"method": method} | {name: json.dumps(value) for name, value in parts.items()}
+
+
+def describe_backbone(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how a file describes its backbone: by name and arguments, without where weights were fetched."""
+    return {"name": name, "options": {key: value for key, value in options.items() if key not in _FETCHING}}
 
 
 def read_description(metadata: Mapping[str, str]) -> Description:
@@ -122,6 +134,10 @@ def read_description(metadata: Mapping[str, str]) -> Description:
         raise UnsafeError(f"the file asks for weights from elsewhere ({', '.join(sorted(options & _FETCHING))})")
     if options & _GIVEN:
         raise DataError(f"the file describes its network in two ways ({', '.join(sorted(options & _GIVEN))})")
+    for name, value in described.backbone.options.items():
+        numbers = value if isinstance(value, list) else [value]
+        if any(isinstance(number, int) and abs(number) > _LARGEST_OPTION for number in numbers):
+            raise DataError(f"the file describes a network that cannot be: {name}={str(value)[:40]}")
     _check_trusted(described.method)
     return described
 
@@ -141,21 +157,46 @@ def build_from_metadata(metadata: Mapping[str, str], tensors: Mapping[str, Tenso
     if tensors is not None:
         _compare(described, tensors)
     try:
-        return _create(described)
+        return _create(described, tensors)
     except (UsageError, ValidationError) as error:
         hint = error.hint if isinstance(error, UsageError) else ""
         fault = error.message if isinstance(error, UsageError) else _first_fault(error)
         raise DataError(f"the network that the file describes cannot be built: {fault}", hint) from error
 
 
-def _create(described: Description) -> Method:
+def _create(described: Description, tensors: Mapping[str, Tensor] | None) -> Method:
     from ltk.methods import create_method
     from ltk.models.backbones import create_backbone
 
     image, options = described.image, cast("dict[str, Any]", described.backbone.options)
-    net = create_backbone(described.backbone.name, in_chans=image.channels, image_size=image.size, **options)
-    counts = torch.tensor(described.counts, device="cpu")
-    return create_method(described.method, net, counts, **described.method_options)
+    with nullcontext() if tensors is None else _bounded(len(tensors)):
+        net = create_backbone(described.backbone.name, in_chans=image.channels, image_size=image.size, **options)
+        counts = torch.tensor(described.counts, device="cpu")
+        return create_method(described.method, net, counts, **described.method_options)
+
+
+@contextmanager
+def _bounded(stored: int) -> Iterator[None]:
+    """End the building of a network that registers far more than a file's tensors ask for.
+
+    Args:
+        stored: tensors in the file.
+
+    Raises:
+        DataError: it went on.
+    """
+    left = _ALWAYS_REGISTERED + _REGISTERED_PER_TENSOR * stored
+
+    def count(_: nn.Module, __: str, value: Any) -> None:
+        nonlocal left
+        left -= sum(1 for _ in value.modules()) if isinstance(value, nn.Module) else 1
+        if left < 0:
+            raise DataError(f"the file holds {stored} tensors and describes a network of far more")
+
+    with ExitStack() as hooks:
+        for register in (register_module_module_registration_hook, register_module_parameter_registration_hook):
+            hooks.callback(register(count).remove)
+        yield
 
 
 def _compare(described: Description, tensors: Mapping[str, Tensor]) -> None:
@@ -165,7 +206,9 @@ def _compare(described: Description, tensors: Mapping[str, Tensor]) -> None:
         raise DataError(f"the file describes {len(described.counts)} classes and holds {stored} numbers")
     try:
         with torch.device("meta"):
-            network = _create(described)
+            network = _create(described, tensors)
+    except DataError:
+        raise
     except Exception:  # some networks cannot be planned so; if it is the description's fault, building will tell
         return
     planned = {name: tuple(value.shape) for name, value in network.state_dict().items()}

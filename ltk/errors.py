@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_MOST_NAMED = 40  # names that a hint lists
+
 
 class LtkError(Exception):
     """A problem the user can mend.
@@ -74,16 +76,29 @@ class StoppedError(LtkError):
         self.exit_code = 128 + signal_number
 
 
-def unknown_name(kind: str, name: str, choices: Iterable[str]) -> UsageError:
-    """Return the error for a name that is not in a table, with the nearest ones named.
+def unknown_name(kind: str, name: str, choices: Iterable[str], listing: str = "") -> UsageError:
+    """Return the error for a name that is not in a table, with the nearest ones named, whatever their letter case.
 
     Args:
         kind: what the name was meant to be ("method", "data set", ...).
         name: what the user typed.
         choices: the names that exist.
+        listing: what to say where none is near and there are too many to name.
     """
     known = sorted(choices)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    near = _find_near(name, known)
     hint = f"Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
-    listing = f"Known: {', '.join(known)}." if len(known) <= 40 or not near else ""
+    if len(known) <= _MOST_NAMED:
+        listing = f"Known: {', '.join(known)}."
+    elif near:
+        listing = ""
+    else:
+        listing = listing or f"There are {len(known):,}, such as {', '.join(known[:5])}."
     return UsageError(f"unknown {kind} {name!r}", " ".join(part for part in (hint, listing) if part))
+
+
+def _find_near(name: str, known: Iterable[str]) -> list[str]:
+    folded = {choice.casefold(): choice for choice in known}
+    if name.casefold() in folded:
+        return [folded[name.casefold()]]
+    return [folded[key] for key in difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.5)]

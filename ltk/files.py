@@ -7,14 +7,31 @@ import errno
 import fcntl
 import json
 import os
+import shutil
+import stat
+import tempfile
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-from ltk.errors import DataError, EnvironmentFault
+from ltk.errors import DataError, EnvironmentFault, UsageError, unknown_name
 
 LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
+CHECKPOINTS = ("last", "best")  # those of a run that can be asked for
+_STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def check_checkpoint(name: str) -> str:
+    """Return the name of a checkpoint when runs have one of that name.
+
+    Raises:
+        UsageError: they have not.
+    """
+    if name not in CHECKPOINTS:
+        raise unknown_name("checkpoint", name, CHECKPOINTS)
+    return name
 
 
 def explain_disk_fault(error: OSError, path: object) -> EnvironmentFault:
@@ -36,25 +53,67 @@ def disk_faults(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def open_atomic(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file beside ``path`` that takes its place when the block ends, flushed to the disk.
+    """Open a temporary file that takes the place of ``path`` when the block ends, flushed to the disk.
 
-    A kill, an error or a full disk at any moment leaves the old file; only a kill leaves the temporary one.
+    A kill, an error or a full disk at any moment leaves the old file; only a kill leaves the temporary one. A link
+    stays: the file it leads to is replaced. A device or a pipe that is read stays too: it is written to at the end.
 
     Raises:
-        EnvironmentFault: disk full, quota, read-only.
+        EnvironmentFault: disk full, quota, read-only, links that lead to each other, a pipe that nothing reads.
+        UsageError: a folder, or something else that nothing can be written to.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with disk_faults(path):
-        try:
-            with temporary.open("wb") as file:
+        if _is_stream(path):
+            with tempfile.TemporaryFile() as file:
                 yield file
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        sync_folder(path.parent)
+                _send(file, path)
+        else:
+            with _open_beside(path.resolve()) as file:
+                yield file
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether a place takes what is written, but cannot be replaced; a file, or nothing yet, can be."""
+    if str(path) in _STREAMS:
+        return True
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return False
+    if not (stat.S_ISREG(mode) or stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)):
+        raise UsageError(f"{path} is no file to write to", "Give the name of a file.")
+    return not stat.S_ISREG(mode)
+
+
+def _send(file: IO[bytes], path: Path) -> None:
+    file.seek(0)
+    number = _STREAMS.get(str(path))
+    with os.fdopen(_open_for_writing(path) if number is None else os.dup(number), "wb") as stream:
+        shutil.copyfileobj(file, stream)
+
+
+def _open_for_writing(path: Path) -> int:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)  # else a pipe waits for its reader, maybe for ever
+    except OSError as error:
+        raise OSError(error.errno, "nothing reads this pipe") if error.errno == errno.ENXIO else error from None
+    os.set_blocking(descriptor, True)
+    return descriptor
+
+
+@contextlib.contextmanager
+def _open_beside(path: Path) -> Iterator[BinaryIO]:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
 
 
 def write_atomically(path: Path, *chunks: bytes | memoryview) -> None:
@@ -69,6 +128,24 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, text.encode())
 
 
+def open_file(path: Path | str) -> BufferedReader:
+    """Open a file for reading in binary; a pipe or a device, whose end may never come, is refused.
+
+    Raises:
+        OSError: not there, not readable, or not a regular file.
+    """
+    mode = os.stat(path).st_mode  # noqa: PTH116 - called once per image
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # the system has words of its own for a folder
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return open(path, "rb")  # noqa: PTH123 - half the time of Path.open on small files
+
+
+def read_bytes(path: Path | str) -> bytes:
+    """Return the content of a file; see ``open_file``."""
+    with open_file(path) as file:
+        return file.read()
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object that a file holds.
 
@@ -76,7 +153,7 @@ def read_json(path: Path) -> dict[str, Any]:
         DataError: not readable, or something else.
     """
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(read_bytes(path))
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
@@ -87,11 +164,19 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """Return the epochs of a journal, one JSON object per line; lines that a kill or a fault tore are left out."""
+    """Return the epochs of a journal, one JSON object per line; lines that a kill or a fault tore are left out.
+
+    Raises:
+        DataError: not readable.
+    """
     if not path.exists():
         return []
+    try:
+        lines = read_bytes(path).splitlines()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
     records = []
-    for line in path.read_bytes().splitlines():
+    for line in lines:
         with contextlib.suppress(ValueError, RecursionError):
             record = json.loads(line)
             if isinstance(record, dict) and isinstance(record.get("epoch"), int):

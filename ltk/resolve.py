@@ -189,7 +189,8 @@ def _start(what: str, images: _Images, imb: float | None) -> tuple[dict[str, Any
             f"Use: ltk finetune-classifier RUN --method {recipe}",
         )
     if what not in recipes:
-        raise unknown_name("method or preset", what, [*recipes, *(preset.name for preset in presets)])
+        listing = f"Methods: {', '.join(sorted(recipes))}. Their presets: ltk config --presets"
+        raise unknown_name("method or preset", what, [*recipes, *(preset.name for preset in presets)], listing)
     dataset = images.dataset or "digits"
     choice = choose_preset(what, dataset, imb, images.find_size())
     return _adapt(choice, dataset, imb), [choice.note] if choice.note else []
@@ -222,5 +223,7 @@ def require_method_or_resume(what: str | None, resume: Path | None) -> None:
     Raises:
         UsageError: both or neither.
     """
-    if (what is None) == (resume is None):
+    if what is not None and resume is not None:
+        raise UsageError("--resume takes no method: the run keeps its own", f"Leave {what} out.")
+    if what is None and resume is None:
         raise UsageError("give a method to train, or --resume RUN", "Example: ltk train glmc --dataset digits")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -12,6 +13,20 @@ class Settings(BaseModel):
     """A frozen, keyword-only group of options: unknown keys, nan and infinity are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+
+
+Group = TypeVar("Group", bound=Settings)
+
+
+def resolve_paths(group: Group) -> Group:
+    """Return a group with every path in it absolute, so that it means the same in any folder."""
+    changed: dict[str, Any] = {}
+    for key, value in group:
+        if isinstance(value, Path):
+            changed[key] = value.resolve()
+        elif isinstance(value, Settings):
+            changed[key] = resolve_paths(value)
+    return group.model_copy(update=changed)
 
 
 def find_differences(before: Settings, after: Settings) -> list[tuple[str, Any, Any]]:

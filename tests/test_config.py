@@ -145,3 +145,14 @@ def test_another_network_leaves_the_width_of_the_presets() -> None:
     deeper = {"model.backbone": "cifar_resnet14"}
     assert resolve_config("ce", dataset="digits", options=deeper).config.model.width == 16
     assert resolve_config("ce", dataset="digits", options=deeper, overrides=["model.width=8"]).config.model.width == 8
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["optim.epochs", "optim.batch_size", "optim.schedule.warmup_epochs", "data.head", "data.source.min_per_class"]
+    + [f"run.{name}" for name in ("threads", "eval_every", "eval_batch_size", "save_every", "save_steps", "timeout")],
+)
+def test_no_number_is_endless(key: str) -> None:
+    create_config(with_overrides({}, [(key, 7)]))
+    with pytest.raises(UsageError, match=key):
+        create_config(with_overrides({}, [(key, int("9" * 400))]))

@@ -26,14 +26,17 @@ COUNTS = [40, 30, 24, 18, 14, 10, 8, 7, 6, 5, 4, 3]
 
 
 def draw_photos(folder: Path, counts: list[int]) -> None:
-    """Write a folder per class of small pictures, a colour per class under noise."""
+    """Write a folder per class of small pictures, a colour per class under noise.
+
+    They are not square, and so read with a margin that is cut away: networks see less than the files take.
+    """
     generator = np.random.default_rng(0)
     for k, count in enumerate(counts):
         place = folder / f"class{k:02d}"
         place.mkdir(parents=True)
         colour = generator.integers(40, 216, size=3)
         for i in range(count):
-            noise = generator.normal(0, 20, size=(32, 32, 3))
+            noise = generator.normal(0, 20, size=(32, 40, 3))
             Image.fromarray(np.clip(colour + noise, 0, 255).astype(np.uint8)).save(place / f"img{i:02d}.png")
 
 

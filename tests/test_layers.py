@@ -10,19 +10,20 @@ import pytest
 from ltk.methods import METHODS
 
 PACKAGE = Path(__file__).parents[1] / "ltk"
-BASE = {"errors", "types", "draws", "settings", "distributed"}
+BASE = {"errors", "types", "draws", "settings", "distributed", "machine"}
 MAY_IMPORT = {
     "errors": set(),
     "types": set(),
     "draws": set(),
     "settings": set(),
     "distributed": {"errors"},
+    "machine": {"errors"},
     "files": {"errors"},
     "data": BASE | {"data", "files"},
     "models": BASE | {"models"},
     "methods": BASE | {"models", "methods"},
     "config": {"errors", "settings", "methods"},
-    "config_text": {"config", "errors", "settings"},
+    "config_text": {"config", "errors", "files", "settings"},
     "presets": {"config", "config_text", "errors"},
     "derived": {"config"},
     "resolve": {"config", "config_text", "derived", "presets", "errors", "methods", "data", "settings"},
@@ -30,13 +31,13 @@ MAY_IMPORT = {
     "checkpoint": BASE | {"methods", "files", "description"},
     "evaluation": BASE
     | {"files", "methods", "models", "data", "config", "config_text", "checkpoint"}
-    | {"evaluation", "presets"},
+    | {"description", "evaluation", "presets"},
     "convert": BASE
     | {"files", "methods", "models", "data", "config", "config_text", "checkpoint"}
     | {"description", "convert"},
     "engine": BASE
     | {"files", "methods", "models", "data", "config", "config_text", "checkpoint"}
-    | {"description", "evaluation", "engine", "resolve", "presets"},
+    | {"description", "evaluation", "engine", "derived", "resolve", "presets"},
 }
 METHOD_FILES = {path.partition(":")[0].rpartition(".")[2] for path in METHODS.values()} | {"gcl"}
 

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from ltk.cli import _console
+from ltk.cli._commands import CONTEXT, Commands
 from ltk.cli._devices import claim_error
 from ltk.cli._faults import explain_fault
 from ltk.cli.completions import ASKED, completions, prepare_completion
@@ -28,15 +29,14 @@ from ltk.cli.version import print_version
 from ltk.errors import LtkError
 
 _MORE = "More commands"
-_CONTEXT = {"help_option_names": ["-h", "--help"]}
 
-app = typer.Typer(
+app = Commands(
     name="ltk",
     help="The long-tail kit: train, repair, evaluate and convert image classifiers whose training data is long-tailed.",
     epilog="Begin with: ltk train glmc --dataset digits   then: ltk eval --split many,medium,few",
     no_args_is_help=True,
     rich_markup_mode="rich",
-    context_settings=_CONTEXT,
+    context_settings=CONTEXT,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
@@ -54,16 +54,16 @@ def _root(
 
 
 app.add_typer(data_app, name="data")
-app.command(context_settings=_CONTEXT)(train)
-app.command("finetune-classifier", context_settings=_CONTEXT)(finetune_classifier)
-app.command("eval", context_settings=_CONTEXT)(evaluate)
-app.command(context_settings=_CONTEXT)(convert)
-app.command(context_settings=_CONTEXT, rich_help_panel=_MORE)(report)
-app.command(context_settings=_CONTEXT, rich_help_panel=_MORE)(export)
-app.command(context_settings=_CONTEXT, rich_help_panel=_MORE)(predict)
-app.command(context_settings=_CONTEXT, rich_help_panel=_MORE)(config)
-app.command(context_settings=_CONTEXT, rich_help_panel=_MORE)(demo)
-app.command(context_settings=_CONTEXT, rich_help_panel=_MORE)(completions)
+app.command()(train)
+app.command("finetune-classifier")(finetune_classifier)
+app.command("eval")(evaluate)
+app.command()(convert)
+app.command(rich_help_panel=_MORE)(report)
+app.command(rich_help_panel=_MORE)(export)
+app.command(rich_help_panel=_MORE)(predict)
+app.command(rich_help_panel=_MORE)(config)
+app.command(rich_help_panel=_MORE)(demo)
+app.command(rich_help_panel=_MORE)(completions)
 
 
 def main() -> None:

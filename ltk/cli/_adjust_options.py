@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from ltk.files import CHECKPOINTS, check_checkpoint
+
 _PANEL = "Correction without retraining"
 
 Adjust = Annotated[str, typer.Option("--adjust", help="none, la, tau-norm, pn, pn-inductive.", rich_help_panel=_PANEL)]
@@ -27,4 +29,9 @@ Cost = Annotated[
 Temperature = Annotated[
     str | None, typer.Option("--temperature", help="A number, or val to fit it (1).", rich_help_panel=_PANEL)
 ]
-Checkpoint = Annotated[str, typer.Option("--checkpoint", help="last or best.")]
+Checkpoint = Annotated[
+    str,
+    typer.Option(
+        "--checkpoint", help="last or best.", callback=check_checkpoint, autocompletion=lambda: list(CHECKPOINTS)
+    ),
+]

@@ -10,12 +10,12 @@ from io import TextIOWrapper
 from typing import IO, Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from ltk.cli._table import lay_out
 from ltk.errors import LtkError
 
-_PIPE_WIDTH = 160  # a pipe has no width; Rich would fold tables at 80
+_PIPE_WIDTH = 10_000  # a pipe has no width; Rich would fold tables at 80
 
 
 class _Console(Console):
@@ -79,13 +79,23 @@ def print_table(
     footer: str = "",
     left: Sequence[int] = (0,),
 ) -> None:
-    """Print a table on standard output; the columns ``left`` are left-aligned, the others right."""
-    table = Table(title=title or None, title_justify="left", caption=footer or None, caption_justify="left")
-    for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i in left else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(printable(str(cell))) for cell in row))
-    results().print(table)
+    """Print a table on standard output; see ``ltk.cli._table`` for how it fits.
+
+    Args:
+        title: above it; may be empty.
+        columns: their titles.
+        rows: the cells.
+        footer: a line below it; may be empty.
+        left: columns of text; the others hold numbers.
+    """
+    console = results()
+    cells = [[printable(str(cell)) for cell in row] for row in rows]
+    table, lines = lay_out(columns, cells, left, console.width)
+    if title:
+        console.print(Text(title, style="italic"))
+    console.print(table)
+    for line in (*lines, *([footer] if footer else [])):
+        console.print(Text(line))
 
 
 def print_json(value: Any) -> None:

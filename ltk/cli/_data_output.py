@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ltk.cli import _console
 from ltk.data.catalogue import get_facts
 from ltk.errors import DataError, UsageError
+from ltk.files import write_atomically
 
 if TYPE_CHECKING:
     from ltk.data.base import Source
@@ -93,7 +94,7 @@ def show_findings(name: str, findings: Sequence[Finding], write_to: Path | None,
                 _console.print_text(f"           ... and {len(finding.items) - _SHOWN:,} more")
     if write_to:
         lines = [f"{f.level}\t{f.text}\t{item}" for f in findings for item in f.items if f.level != "ok"]
-        write_to.write_text("".join(line + "\n" for line in lines), encoding="utf-8", errors="surrogateescape")
+        write_atomically(write_to, "".join(line + "\n" for line in lines).encode(errors="surrogateescape"))
     if errors:
         hint = f"All of them are in {write_to}." if write_to else "Write all of them to a file with --write-bad FILE."
         raise DataError(f"{name}: {'; '.join(finding.text for finding in errors)}", hint)

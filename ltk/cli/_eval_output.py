@@ -27,6 +27,7 @@ from ltk.evaluation.tables import (
 )
 
 FORMATS = ("table", "markdown", "latex", "csv", "json")
+Part = tuple[Table, Sequence[str]]  # a table and the lines below it
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +103,14 @@ def show_single(judge: Judge, path: Path, request: AdjustmentRequest, look: Look
         return
     title = _title(result, figures)
     table = summary_table(figures.summary, shown, title, split=result.split, marks=result.marks)
-    _print(table, look, [*_footer(result, figures), *(() if comparison else _notes(result))])
+    parts: list[Part] = [(table, [*_footer(result, figures), *(() if comparison else _notes(result))])]
     if look.per_class:
-        _print(class_table(figures.classes, split=result.split), look)
+        parts.append((class_table(figures.classes, split=result.split, marks=result.marks), ()))
     if shifts:
-        _print(shift_table(shifts), look)
+        parts.append((shift_table(shifts, result.marks), ()))
     if comparison:
-        print_comparison(comparison, published, shown, look)
+        parts.append(_compare(comparison, published, shown))
+    _print(parts, look)
 
 
 def show_several(
@@ -176,14 +178,22 @@ def print_comparison(
     if look.style == "table" and comparison.differences:
         _console.print_text("These differ in more than their method:")
         _console.print_text("\n".join(f"  {row}" for row in comparison.differences))
+    _print([_compare(comparison, published, shown)], look)
+
+
+def _compare(comparison: Comparison, published: Sequence[PublishedFigure], shown: Sequence[str]) -> Part:
     lines = [*(str(verdict) for verdict in comparison.verdicts), *(f"note: {note}" for note in comparison.notes)]
-    _print(comparison_table(comparison, published, shown), look, lines)
+    return comparison_table(comparison, published, shown), lines
 
 
-def _print(table: Table, look: Look, lines: Sequence[str] = ()) -> None:
+def _print(parts: Sequence[Part], look: Look) -> None:
+    """Print tables, each with the lines below it; in a file format tables alone, a blank line and a title between."""
     if look.style == "table":
-        _console.print_table(table.title, table.columns, table.rows)
-        _console.print_text("\n".join(lines))
+        for table, lines in parts:
+            _console.print_table(table.title, table.columns, table.rows)
+            _console.print_text("\n".join(lines))
         return
-    text = {"markdown": table.markdown, "latex": table.latex, "csv": table.csv}[look.style]()
-    _console.print_text(text)
+    write = {"markdown": Table.markdown, "latex": Table.latex, "csv": Table.csv}[look.style]
+    mark = "% " if look.style == "latex" else ""
+    (first, _), *others = parts
+    _console.print_text("\n".join([write(first), *(f"{mark}{table.title}\n\n{write(table)}" for table, _ in others)]))

@@ -7,7 +7,14 @@ import errno
 from ltk.errors import DataError, EnvironmentFault, LtkError
 from ltk.files import DISK_FULL, explain_disk_fault
 
-_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "could not create a primitive")
+_NO_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "could not create a primitive",
+)
+_NO_ROOM = "failed to map segment from shared object"  # for the libraries themselves
 _NO_THREAD = "can't start new thread"
 
 
@@ -18,7 +25,10 @@ def explain_fault(error: Exception) -> LtkError | None:
         error: whatever reached the top.
     """
     text = (str(error).splitlines() or [""])[0][:200]
-    if isinstance(error, MemoryError) or any(phrase in text for phrase in _NO_MEMORY):
+    if isinstance(error, ImportError) and _NO_ROOM in text:
+        hint = "Raise the memory limit of the shell (ulimit -v) or of the job."
+        return EnvironmentFault(f"out of memory: {text}", hint)
+    if isinstance(error, MemoryError) or any(phrase in text.lower() for phrase in _NO_MEMORY):
         hint = "Use a smaller --batch-size, image size or model; checkpoints on the disk are whole."
         return EnvironmentFault(f"out of memory: {text}" if text else "out of memory", hint)
     if _NO_THREAD in text:

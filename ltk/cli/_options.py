@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -35,8 +36,35 @@ def complete_run(incomplete: str) -> list[str]:
     return [str(path.parent) for path in Path("runs").glob("*/*/config.toml") if str(path).startswith(incomplete)]
 
 
+def check_device(name: str | None) -> str | None:
+    """Return the name of a device when there can be one of that name.
+
+    Raises:
+        UsageError: there cannot.
+    """
+    from ltk.config import DEVICES
+    from ltk.errors import UsageError
+
+    if name is not None and not re.fullmatch(DEVICES, name):
+        raise UsageError(f"--device {name!r} is none of auto, cpu, cuda and cuda:N", "Example: --device cuda:0")
+    return name
+
+
+def find_device(name: str) -> str:
+    """Return the device of a name; that the CPU is there needs no torch to be known.
+
+    Raises:
+        EnvironmentFault: it is not there.
+    """
+    if name == "cpu":
+        return name
+    from ltk.machine import choose_device
+
+    return str(choose_device(name))
+
+
 RunsDir = Annotated[Path, typer.Option("--runs", help="Folder of runs.", envvar="LTK_RUNS")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.", callback=check_device)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results alone.")]
 Dataset = Annotated[

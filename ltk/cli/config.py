@@ -28,7 +28,7 @@ def config(
     if as_json:
         _console.print_json([dict(zip(columns, row, strict=True)) for row in rows])
         return
-    _console.print_table("", columns, rows)
+    _console.print_table("", columns, rows, left=(0, 1, 2))
 
 
 def _preset_rows() -> Iterator[tuple[str, str, str]]:

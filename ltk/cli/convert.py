@@ -174,7 +174,9 @@ def _print_report(conversion: Conversion, out: Path, accuracy: float | None, *, 
         rows.append(("not in the file", counts["filled"], "counters of batches, set to 0"))
     if counts["random"]:
         rows.append(("not in the file", counts["random"], "left RANDOM"))
-    _console.print_table(f"{conversion.raw.path.name}: {counts['source']} tensors", ("fate", "tensors", "why"), rows)
+    _console.print_table(
+        f"{conversion.raw.path.name}: {counts['source']} tensors", ("fate", "tensors", "why"), rows, left=(0, 2)
+    )
     if accuracy is not None:
         _console.note(f"top-1 accuracy {accuracy:.2f} %")
     name = json_of(conversion.metadata["backbone"])["name"]

@@ -11,13 +11,15 @@ import typer
 
 from ltk.cli import _console
 from ltk.cli import _data_output as output
+from ltk.cli._commands import CONTEXT, Commands
 from ltk.cli._options import AsJson, complete_dataset
 from ltk.cli._source_options import SourceChoice, with_source
+from ltk.errors import UsageError
 
-app = typer.Typer(
+app = Commands(
     help="Data sets: list, prepare, verify, stats, split, pack, preview.",
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=CONTEXT,
     pretty_exceptions_enable=False,
 )
 
@@ -143,6 +145,14 @@ def verify(
     output.show_findings(chosen.title, findings, write_bad, as_json=as_json)
 
 
+def _require_cut(imb: float | None, imb_type: str, subset: str, head: int | None) -> None:
+    """Refuse options of a cut where none is asked for."""
+    given = {"--head": head is not None, "--imb-type": imb_type == "step", "--subset": subset != "ldam"}
+    for flag, is_given in given.items():
+        if imb is None and is_given:
+            raise UsageError(f"{flag} is for a cut and does nothing without one", "Add --imb N, or leave it out.")
+
+
 @app.command()
 @with_source
 def stats(
@@ -164,10 +174,13 @@ def stats(
       ltk data stats photos/ --groups tertile --plot counts.png
     """
     output.check_picture(plot, output.PLOTS)
-    from ltk.data.splits import create_manifest
+    _require_cut(imb, imb_type, subset, head)
+    from ltk.data.splits import create_manifest, note_held_out
 
     source = chosen.open()
     manifest = create_manifest(source, imb=imb, imb_type=imb_type, subset=subset, seed=subset_seed, val=val, head=head)
+    for note in note_held_out(manifest, source):
+        _console.warn(note)
     output.show_stats(chosen.title, source, manifest, groups, plot, as_json=as_json)
 
 
@@ -192,10 +205,13 @@ def split(
       ltk data split cifar10 --imb 100 -o cifar10-imb100.json
       ltk data split photos/ --val 0.1
     """
-    from ltk.data.splits import create_manifest
+    _require_cut(imb, imb_type, subset, head)
+    from ltk.data.splits import create_manifest, note_held_out
 
     source = chosen.open()
     manifest = create_manifest(source, imb=imb, imb_type=imb_type, subset=subset, seed=subset_seed, val=val, head=head)
+    for note in note_held_out(manifest, source):
+        _console.warn(note)
     if out:
         manifest.write(out)
     output.show_manifest(chosen.title, manifest, out, as_json=as_json)

@@ -26,12 +26,14 @@ def demo(
       ltk demo
       ltk demo --seeds 1
     """
+    from ltk.data.base import count_of
+
     console = _console.notes()
-    console.print(f"training {', '.join(METHODS)} on long-tailed digits, {seeds} seeds each", markup=False)
+    console.print(f"training {', '.join(METHODS)} on long-tailed digits, {count_of(seeds, 'seed')} each", markup=False)
     folders = []
     for method in METHODS:
         folders += [_train(method, seed, epochs, runs) for seed in range(seeds)]
-        console.print(f"{method}: {seeds} runs done", markup=False)
+        console.print(f"{method}: {count_of(seeds, 'run')} done", markup=False)
     _show(folders)
 
 
@@ -52,7 +54,7 @@ def _show(folders: list[Path]) -> None:
     from ltk.files import write_text
 
     show_several(Judge(), folders, AS_TRAINED, Look.create("table"), METHODS[0])
-    report = folders[0].parent / "report.html"
+    report = folders[0].parent.parent / "report.html"  # not among the runs, which RUNS/digits-imb50/* names
     write_text(report, create_report([Judge().evaluate(folder) for folder in folders]).html())
     _console.print_text(f"report  {report}")
     _console.print_text("This is a demonstration on 500 tiny test images: it is no evidence for or against a method.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from ltk.cli import _console
 from ltk.cli._adjust_options import Adjust, Checkpoint, Cost, Prior, Tau, Temperature, Tune
-from ltk.cli._options import AsJson, Device, RunsDir, complete_run
+from ltk.cli._options import AsJson, Device, RunsDir, complete_run, find_device
 from ltk.errors import DataError, UsageError
 
 _ADJUST, _COMPARE, _OUTPUT, _IMAGES = "Correction without retraining", "Comparison", "Output", "Images"
@@ -19,14 +20,18 @@ def evaluate(
     runs: Annotated[
         list[Path] | None, typer.Argument(help="Runs; none: the latest.", autocompletion=complete_run)
     ] = None,
-    split: Annotated[str, typer.Option("--split", help="Groups to show.")] = "all,many,medium,few",
+    split: Annotated[
+        str | None, typer.Option("--split", help="Groups to show, such as many,medium,few (all of them).")
+    ] = None,
     on: Annotated[str, typer.Option("--on", help="Images to judge on: test, val or train.")] = "test",
     checkpoint: Checkpoint = "last",
     groups: Annotated[
         str | None, typer.Option("--groups", help="100,20, tertile, or a file of class,group lines (the data set's).")
     ] = None,
     per_class: Annotated[bool, typer.Option("--per-class", help="A row per class.")] = False,
-    worst: Annotated[int, typer.Option("--worst", min=1, help="How many of the worst classes to name.")] = 5,
+    worst: Annotated[
+        int | None, typer.Option("--worst", min=1, help="How many of the worst classes to name (5).")
+    ] = None,
     shift: Annotated[bool, typer.Option("--shift", help="Accuracy on long-tailed tests too.")] = False,
     adjust: Adjust = "none",
     tau: Tau = None,
@@ -82,6 +87,15 @@ def evaluate(
       ltk eval old_gcl.safetensors --dataset cifar10 --imb 100
       ltk eval runs/photos/ce-001 --on val --root moved/photos
     """
+    names = runs or []
+    if len(names) > 1:
+        hint = "Leave it out, or judge one run."
+        _refuse(
+            "one run and does not go with several", hint, {"--per-class": per_class, "--shift": shift, "--worst": worst}
+        )
+    else:
+        _refuse("several runs and does not go with one", "Name the runs to compare.", {"--baseline": baseline})
+
     from ltk.cli import _eval_output as output
     from ltk.evaluation.choose import create_request
     from ltk.evaluation.pipeline import Judge
@@ -90,13 +104,13 @@ def evaluate(
         adjust=adjust, tau=tau, tune=tune, oracle=oracle, prior=prior, cost=cost, temperature=temperature
     )
     look = output.Look.create(
-        "json" if as_json else format, split, per_class=per_class, worst=worst, shift=shift, published=published
+        "json" if as_json else format, split, per_class=per_class, worst=worst or 5, shift=shift, published=published
     )
-    judge = Judge(on, checkpoint, groups, device, root)
-    names = runs or []
+    judge = Judge(on, checkpoint, groups, find_device(device), root)
     paths = find_runs([_adopt(name, runs_dir, dataset, root, imb) for name in names], runs_dir)
     if not any(name.is_file() for name in names):
-        _refuse_for_runs({"--dataset": dataset, "--imb": imb})
+        hint = "A run keeps its data set and imbalance; --root DIR says where its images are now."
+        _refuse("model files and does not go with a run", hint, {"--dataset": dataset, "--imb": imb})
     if len(paths) == 1:
         output.show_single(judge, paths[0], request, look)
     else:
@@ -112,11 +126,11 @@ def _adopt(name: Path, runs_dir: Path, dataset: str | None, root: Path | None, i
     return adopt_model(name, runs_dir, dataset=dataset, root=root, imb=imb)
 
 
-def _refuse_for_runs(given: dict[str, object]) -> None:
+def _refuse(purpose: str, hint: str, given: dict[str, object]) -> None:
+    """Refuse options that would change nothing here."""
     for flag, value in given.items():
-        if value is not None:
-            hint = "A run keeps its data set and imbalance; --root DIR says where its images are now."
-            raise UsageError(f"{flag} is for model files and does not go with a run", hint)
+        if value not in (None, False):
+            raise UsageError(f"{flag} is for {purpose}", hint)
 
 
 def find_runs(names: list[Path], runs_dir: Path) -> list[Path]:
@@ -125,7 +139,7 @@ def find_runs(names: list[Path], runs_dir: Path) -> list[Path]:
 
     for name in names:
         if name.is_file():
-            hint = f"A model file becomes a run with: ltk eval {name} --dataset NAME"
+            hint = f"A model file becomes a run with: ltk eval {shlex.quote(str(name))} --dataset NAME"
             raise DataError(f"{name} is a file, not a run", hint)
     if names:
         return [find_run(name, runs_dir) for name in names]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,9 +10,10 @@ import typer
 
 from ltk.cli import _console
 from ltk.cli._devices import is_follower, is_under_torchrun, is_worker, run_on_devices
-from ltk.cli._options import AsJson, Dataset, Quiet, Root, RunsDir, complete_recipe, complete_run
+from ltk.cli._options import AsJson, Dataset, Quiet, Root, RunsDir, check_device, complete_recipe, complete_run
 from ltk.cli.train import fit_run, resume_run
 from ltk.errors import UsageError
+from ltk.files import CHECKPOINTS, check_checkpoint
 
 if TYPE_CHECKING:
     from ltk.engine.fit import FitResult
@@ -50,7 +52,14 @@ def finetune_classifier(
         typer.Option("--tau", help="Exponent of tau-norm (none: chosen on validation).", rich_help_panel=_RECIPE),
     ] = None,
     checkpoint: Annotated[
-        str, typer.Option("--from", help="Which checkpoint of the run: last or best.", rich_help_panel=_RECIPE)
+        str,
+        typer.Option(
+            "--from",
+            help="Which checkpoint of the run: last or best.",
+            rich_help_panel=_RECIPE,
+            callback=check_checkpoint,
+            autocompletion=lambda: list(CHECKPOINTS),
+        ),
     ] = "last",
     cache: Annotated[
         bool | None,
@@ -75,7 +84,8 @@ def finetune_classifier(
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed (the run's).", rich_help_panel=_RUN)] = None,
     device: Annotated[
-        str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:N, mps (auto).", rich_help_panel=_RUN)
+        str | None,
+        typer.Option("--device", help="auto, cpu, cuda, cuda:N (auto).", rich_help_panel=_RUN, callback=check_device),
     ] = None,
     devices: Annotated[
         int | None,
@@ -193,5 +203,6 @@ def _report(result: FitResult, quiet: bool, as_json: bool) -> None:
     else:
         print_comparison(comparison, (), ("all", *comparison.groups.names), Look.create("table"))
     if not (quiet or as_json):
+        run = shlex.quote(str(result.folder))
         _console.note(f"saved {result.folder}")
-        _console.note(f"next  ltk eval {result.folder} --per-class    ltk export {result.folder}")
+        _console.note(f"next  ltk eval {run} --per-class    ltk export {run}")

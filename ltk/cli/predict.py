@@ -9,11 +9,14 @@ import typer
 
 from ltk.cli import _console
 from ltk.cli._adjust_options import Adjust, Checkpoint, Cost, Prior, Tau, Temperature, Tune
-from ltk.cli._options import AsJson, RunsDir
+from ltk.cli._options import RunsDir
+from ltk.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from ltk.evaluation.metrics import FloatArray
     from ltk.evaluation.pipeline import EvaluatedRun, Judge
+
+_MODELS = (".onnx", ".pt2", ".pt", ".pth", ".safetensors")
 
 
 def predict(
@@ -40,7 +43,7 @@ def predict(
     prior: Prior = "",
     cost: Cost = None,
     temperature: Temperature = None,
-    as_json: AsJson = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list of objects on standard output.")] = False,
     runs_dir: RunsDir = Path("runs"),
 ) -> None:
     """Classify images: a CSV of class, probability and whether to abstain.
@@ -51,16 +54,15 @@ def predict(
     """
     from dataclasses import asdict
 
-    from ltk.cli.eval import find_runs
+    from ltk.data.base import count_of
     from ltk.evaluation.choose import create_request
     from ltk.evaluation.deploy import create_deployment
     from ltk.evaluation.pipeline import Judge
     from ltk.evaluation.predict import find_images, predict_images, write_predictions
     from ltk.files import write_text
 
-    has_run = (places[0] / "config.toml").is_file() or places[0].suffix == ".safetensors"  # which find_runs refuses
-    (path,) = find_runs(places[:1] if has_run else [], runs_dir)
-    images = find_images(places[1:] if has_run else places)
+    path, places = _divide(places, runs_dir)
+    images = find_images(places)
     request = create_request(adjust=adjust, tau=tau, tune=tune, prior=prior, cost=cost, temperature=temperature)
     judge = Judge(checkpoint=checkpoint)
     result = judge.evaluate(path, request)
@@ -75,13 +77,32 @@ def predict(
     else:
         _console.print_text(write_predictions(rows))
     faults, abstained = sum(bool(row.fault) for row in rows), sum(row.abstain for row in rows)
-    _console.note(f"{len(rows)} images, {abstained} abstained, {faults} of these unreadable")
+    _console.note(f"{count_of(len(rows), 'image')}, {abstained} abstained, {faults} of these unreadable")
+
+
+def _divide(places: list[Path], runs_dir: Path) -> tuple[Path, list[Path]]:
+    """Return the run, which is named first or is the latest, and where the images are."""
+    from ltk.cli.eval import find_runs
+
+    for place in places:
+        if place.suffix.lower() in _MODELS and not place.is_dir():
+            hint = "Name the run it is from; a .safetensors file becomes one with: ltk eval FILE --dataset NAME"
+            raise UsageError(f"{place}: predict takes a run, not an exported file", hint)
+    first, *others = places
+    if first.exists() and not (first / "config.toml").is_file():
+        return find_runs([], runs_dir)[0], places
+    try:
+        (run,) = find_runs([first], runs_dir)
+    except DataError as error:
+        raise DataError(f"{error.message}, and no image or folder of images", error.hint) from error
+    if not others:
+        raise UsageError(f"no images to classify with {run}", "Give image files or folders after the run.")
+    return run, others
 
 
 def _limits(judge: Judge, result: EvaluatedRun, below: float | None, precision: float | None) -> FloatArray:
     import numpy as np
 
-    from ltk.errors import UsageError
     from ltk.evaluation.outcomes import assess
     from ltk.evaluation.reject import confidence_limits
 

@@ -9,7 +9,7 @@ import typer
 
 from ltk.cli import _console
 from ltk.cli._adjust_options import Checkpoint
-from ltk.cli._options import Device, RunsDir, complete_run
+from ltk.cli._options import Device, RunsDir, complete_run, find_device
 
 
 def report(
@@ -49,7 +49,7 @@ def report(
     if plot_format not in ("svg", "png"):
         raise unknown_name("plot format", plot_format, ("svg", "png"))
     paths = find_runs(runs or [], runs_dir)
-    judge = Judge(on, checkpoint, groups, device)
+    judge = Judge(on, checkpoint, groups, find_device(device))
     results = [judge.evaluate(path) for path in paths]
     card = results[0].run.rules
     figures = read_published(str(card.get("dataset", "")), card.get("imb")) if published else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 
 from ltk.cli import _console
 from ltk.cli._devices import is_follower, is_worker, run_on_devices
-from ltk.cli._options import AsJson, Dataset, Quiet, Root, RunsDir, complete_method, complete_run
+from ltk.cli._options import AsJson, Dataset, Quiet, Root, RunsDir, check_device, complete_method, complete_run
 from ltk.errors import UsageError
 
 if TYPE_CHECKING:
@@ -89,7 +90,8 @@ def train(
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed (0).", rich_help_panel=_RUN)] = None,
     device: Annotated[
-        str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:N, mps (auto).", rich_help_panel=_RUN)
+        str | None,
+        typer.Option("--device", help="auto, cpu, cuda, cuda:N (auto).", rich_help_panel=_RUN, callback=check_device),
     ] = None,
     devices: Annotated[
         int | None,
@@ -253,7 +255,7 @@ def _show_plan(resolved: Resolved, devices: int, as_json: bool) -> None:
     for line in describe_origin(resolved):
         _console.print_text(line)
     _console.print_text("\n" + dump_config(resolved.config))
-    _console.print_table("This run", ("what", "value"), list(figures.items()))
+    _console.print_table("This run", ("what", "value"), list(figures.items()), left=(0, 1))
 
 
 def _report(result: FitResult, as_json: bool, quiet: bool) -> None:
@@ -263,5 +265,6 @@ def _report(result: FitResult, as_json: bool, quiet: bool) -> None:
 
     show_run(result.folder, as_json=as_json)
     if not (as_json or quiet):
+        run = shlex.quote(str(result.folder))
         _console.note(f"saved {result.folder}")
-        _console.note(f"next  ltk eval {result.folder} --per-class    ltk report {result.folder}")
+        _console.note(f"next  ltk eval {run} --per-class    ltk report {run}")

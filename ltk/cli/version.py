@@ -33,4 +33,4 @@ def _device() -> str:
 
     if torch.cuda.is_available():
         return f"cuda ({torch.cuda.get_device_name()}, {torch.cuda.device_count()} in all)"
-    return "mps" if torch.backends.mps.is_available() else f"cpu ({torch.get_num_threads()} threads)"
+    return f"cpu ({torch.get_num_threads()} threads)"

@@ -116,9 +116,7 @@ def _quicksort_order(keys: list[int]) -> list[int]:
         left, right, depth = pending.pop()
         while right - left > _SMALL:
             if depth < 0:
-                raise UsageError(
-                    "these class counts cannot be ordered as NumPy < 1.25 did", "Use --class-order stable."
-                )
+                raise UsageError("these class counts cannot be ordered as NumPy < 1.25 did", "Use --ties stable.")
             middle = _partition(keys, order, left, right)
             depth -= 1
             if middle - left < right - middle:

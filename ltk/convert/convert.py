@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -127,7 +128,9 @@ def convert_raw(raw: RawCheckpoint, request: Request) -> Conversion:
         if request.classifier is not None:
             candidate, account = _with_classifier(candidate, request.classifier)
         elif candidate.is_classifier:
-            raise DataError("the file holds a classifier alone", f"ltk convert STAGE1 --classifier {path.name}")
+            raise DataError(
+                "the file holds a classifier alone", f"ltk convert STAGE1 --classifier {shlex.quote(path.name)}"
+            )
         else:
             account = Account()
         return _convert(raw, contents, candidate, account, request)
@@ -141,9 +144,13 @@ def _with_classifier(body: Candidate, path: Path) -> tuple[Candidate, Account]:
     heads = [candidate for candidate in find_candidates(contents) if candidate.is_classifier]
     if len(heads) != 1:
         raise DataError(f"{path} does not hold one classifier and nothing else", "Give the file of stage 2.")
+    weight = heads[0].entries[f"{CLASSIFIER}.weight"].tensor
     account, entries = Account(), {}
     for name, entry in body.entries.items():
         if name.partition(".")[0] in (CLASSIFIER, "linear", "fc"):
+            if entry.tensor.ndim == 2 and sorted(entry.tensor.shape) != sorted(weight.shape):  # cosine ones lie across
+                shapes = f"{tuple(weight.shape)}, not {tuple(entry.tensor.shape)}"
+                raise DataError(f"the classifier of {path} has shape {shapes}", "Give stage 2 of the same training.")
             account.rows.append(row_of(entry.path, entry.tensor, "", "ignored", f"replaced by {path.name}"))
         else:
             entries[name] = entry

@@ -10,6 +10,7 @@ from ltk.config_text import parse_override
 from ltk.convert.keymaps import FORMATS, TARGETS
 from ltk.data.catalogue import get_facts
 from ltk.errors import BusyError, UsageError, unknown_name
+from ltk.files import read_bytes
 
 _MOST_CLASSES = 1_000_000
 
@@ -75,8 +76,10 @@ def read_counts(path: Path) -> tuple[int, ...]:
         UsageError: not readable, or something else than whole numbers.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_bytes(path).decode("utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"cannot read the class counts {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
         raise UsageError(f"cannot read the class counts {path}: {error}") from error
     words = re.split(r"[\s,]+", text.strip("[] \r\n\t"))
     if not all(re.fullmatch(r"[0-9]{1,9}", word, re.ASCII) for word in words) or len(words) > _MOST_CLASSES:

@@ -22,6 +22,7 @@ _WRAPPERS = re.compile(r"(?:(?<=\.)|^)(?:module|_orig_mod)\.")
 _COMMON_PREFIXES = ("model", "net", "network", "backbone")
 _TRAINING = re.compile(r"optim|sched|scaler|^amp$|^ema_updates$", re.IGNORECASE)
 _BLOCK = re.compile(r"(?:conv|bn)[1-3]\.\w+|downsample\.[01]\.\w+")
+_AVERAGED = "n_averaged"  # what torch's AveragedModel keeps beside its weights
 _LONGEST_NAME, _LONGEST_PATH = 512, 1024
 
 
@@ -123,12 +124,12 @@ def _walk(node: Any, path: str) -> Iterator[tuple[str, Any]]:
     if isinstance(node, Tensor):
         yield path, node
     elif isinstance(node, dict):
-        tensors = {key: value for key, value in node.items() if isinstance(value, Tensor)}
+        tensors = {key: value for key, value in node.items() if isinstance(value, Tensor) and key != _AVERAGED}
         is_state = any(isinstance(key, str) and ("." in key or key == "weight") for key in tensors)
         if is_state and not _in_training_state(path):
             yield path, tensors
         for key, value in node.items():
-            if not (is_state and isinstance(value, Tensor)) or _in_training_state(path):
+            if not (is_state and key in tensors) or _in_training_state(path):
                 yield from _walk(value, _below(path, key))
     elif isinstance(node, list | tuple):
         for i, value in enumerate(node):
@@ -147,6 +148,8 @@ def _in_training_state(path: str) -> bool:
 def _leftover_reason(path: str, tensor: Tensor) -> str:
     if _in_training_state(path):
         return "state of the optimiser"
+    if path.rpartition("/")[2] == _AVERAGED:
+        return "how many models were averaged (SWA)"
     return "a recorded number" if tensor.numel() == 1 else "belongs to no state dict"
 
 

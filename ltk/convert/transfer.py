@@ -15,6 +15,8 @@ from ltk.data.base import IntArray
 from ltk.errors import DataError
 from ltk.methods.base import Method
 
+_COUNTERS = ("num_batches_tracked", "queue.pointer")  # one whole number, which some codes keep as a float or a list
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -89,8 +91,8 @@ def _changed(target: str, tensor: Tensor, recognition: Recognition, rules: Rules
     classifier, notes = recognition.form.classifier, []
     if recognition.form.cosine and target == f"{classifier}.weight" and tensor.ndim == 2:
         tensor, notes = tensor.t(), ["transposed"]
-    if target == "queue.pointer" and tensor.numel() == 1:
-        tensor = tensor.reshape(())
+    if target.endswith(_COUNTERS) and tensor.numel() == 1 and tensor.isreal().all() and tensor.isfinite().all():
+        tensor = tensor.reshape(()).to(torch.int64)
     if rules.branches == 2 and target.startswith("branches.") and tensor.ndim and len(tensor) % 3 == 0:
         tensor = tensor[: len(tensor) // 3 * 2]
         notes.append("first two of three branches")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,8 +11,11 @@ import torch
 from torch import Tensor
 
 from ltk.data.base import Split
+from ltk.machine import count_cores, host_memory
 
 _SHARE_OF_MEMORY = 0.4
+_READ_AT_ONCE = 4096  # images; a GPU may take more than the memory of the machine
+_CPU = torch.device("cpu")
 _BATCHES_AHEAD = 4
 
 
@@ -27,7 +29,11 @@ class Bank(Protocol):
     target_N: Tensor
 
     def stream(self, requests: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Yield images_BCHW, uint8 on the device, for each int64 tensor of positions, in order."""
+        """Yield images_BCHW, uint8 on the device, for each int64 tensor of positions, in order.
+
+        Args:
+            requests: on the device of ``request_device``, so that nothing waits for a copy.
+        """
 
 
 class MemoryBank:
@@ -40,13 +46,25 @@ class MemoryBank:
     """
 
     def __init__(self, split: Split, size: int, device: torch.device) -> None:
-        self.images_NCHW = split.read(range(len(split)), size).to(device)
+        self.images_NCHW = _read_all(split, size, device)
         self.target_N = torch.as_tensor(split.labels_N, device=device)
 
     def stream(self, requests: Iterable[Tensor]) -> Iterator[Tensor]:
         """Yield the images of each request."""
         for index_B in requests:
             yield self.images_NCHW.index_select(0, index_B)
+
+
+def _read_all(split: Split, size: int, device: torch.device) -> Tensor:
+    """Read a split part by part, so that beside the whole on the device only a part is in the machine's memory."""
+    images = len(split)
+    part_BCHW = split.read(range(min(images, _READ_AT_ONCE)), size)
+    images_NCHW = part_BCHW.new_empty((images, *part_BCHW.shape[1:]), device=device)
+    images_NCHW[: len(part_BCHW)] = part_BCHW
+    for start in range(_READ_AT_ONCE, images, _READ_AT_ONCE):
+        part_BCHW = split.read(range(start, min(start + _READ_AT_ONCE, images)), size)
+        images_NCHW[start : start + len(part_BCHW)] = part_BCHW
+    return images_NCHW
 
 
 class DiskBank:
@@ -69,7 +87,7 @@ class DiskBank:
         with ThreadPoolExecutor(self._workers, thread_name_prefix="ltk-read") as pool:
             try:
                 for index_B in requests:
-                    parts = index_B.cpu().tensor_split(min(self._workers, len(index_B)))
+                    parts = index_B.tensor_split(min(self._workers, len(index_B)))
                     waiting.append([pool.submit(self._split.read, part.tolist(), self._size) for part in parts])
                     if len(waiting) > _BATCHES_AHEAD:
                         yield self._collect(waiting.popleft())
@@ -85,6 +103,11 @@ class DiskBank:
         return images_BCHW.pin_memory().to(self._device, non_blocking=True)
 
 
+def request_device(bank: Bank) -> torch.device:
+    """Return where a bank looks at positions: the CPU when it reads from the disk, else where the images are."""
+    return _CPU if isinstance(bank, DiskBank) else bank.target_N.device
+
+
 def open_bank(split: Split, size: int, channels: int, device: torch.device, workers: int = 0) -> Bank:
     """Return a bank in memory when the images take less than 40 % of ``free_memory``, else one on the disk.
 
@@ -93,11 +116,11 @@ def open_bank(split: Split, size: int, channels: int, device: torch.device, work
         size: side in pixels at which they are stored.
         channels: 1 or 3.
         device: where they are needed.
-        workers: threads that read from the disk; 0 takes as many as there are cores.
+        workers: threads that read from the disk; 0 takes as many as there are cores for this process.
     """
     if fits_in_memory(len(split), size, channels, device):
         return MemoryBank(split, size, device)
-    return DiskBank(split, size, device, workers or len(os.sched_getaffinity(0)))
+    return DiskBank(split, size, device, workers or count_cores())
 
 
 def fits_in_memory(images: int, size: int, channels: int, device: torch.device) -> bool:
@@ -106,7 +129,5 @@ def fits_in_memory(images: int, size: int, channels: int, device: torch.device) 
 
 
 def free_memory(device: torch.device) -> int:
-    """Return the bytes free on a CUDA device, or half the memory of this machine."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    """Return the bytes free on a CUDA device, or half of what this process may use of the machine's memory."""
+    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else host_memory() // 2

@@ -13,7 +13,7 @@ from ltk.data.base import Split, count_of
 from ltk.data.duplicates import Finding, Scan
 from ltk.data.files import FileSplit
 from ltk.errors import DataError
-from ltk.files import write_atomically
+from ltk.files import open_file, read_bytes, write_atomically
 
 _LINE = re.compile(rb"(\\?)([0-9a-f]{64}) [ *](.+)")
 _ESCAPES = {b"\\": rb"\\", b"\n": rb"\n", b"\r": rb"\r"}
@@ -62,7 +62,7 @@ def read_checksums(path: Path) -> dict[str, str]:
         DataError: not readable, or a line is none of ``sha256sum``.
     """
     try:
-        lines = path.read_bytes().split(b"\n")
+        lines = read_bytes(path).split(b"\n")
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
     found = {}
@@ -98,5 +98,5 @@ def _hash_files(splits: Mapping[str, Split], scans: Mapping[str, Scan]) -> dict[
 
 
 def _hash_file(path: str) -> str:
-    with Path(path).open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

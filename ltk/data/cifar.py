@@ -18,6 +18,7 @@ import numpy as np
 from ltk.data.base import ArraySplit, Source
 from ltk.data.catalogue import get_facts
 from ltk.errors import DataError, UnsafeError
+from ltk.files import read_bytes
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def read_verified(path: Path, md5: str) -> dict[str, Any]:
         UnsafeError: the pickle asks for more than arrays.
     """
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}", "See `ltk data list`.") from error
     found = hashlib.md5(data, usedforsecurity=False).hexdigest()

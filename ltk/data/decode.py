@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import functools
 import io
-import os
-import stat
 import struct
 import warnings
 from collections.abc import Sequence
@@ -29,6 +27,8 @@ from torchvision.transforms.v2.functional import center_crop, resize
 
 from ltk.data.base import count_of
 from ltk.errors import DataError
+from ltk.files import read_bytes
+from ltk.machine import count_cores
 
 MAX_PIXELS = 1 << 27  # 134 megapixels, 400 MB decoded: more is taken for a decompression bomb
 MIN_SIDE = 2
@@ -76,10 +76,7 @@ def decode_image(data: bytes, *, upright: bool = False) -> Tensor:
 
 def _read_file(path: Path | str) -> bytes:
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - opening a pipe would wait for ever
-            raise UnreadableImageError("not a regular file")
-        with open(path, "rb") as file:  # noqa: PTH123 - half the time of Path.read_bytes on small files
-            data = file.read()
+        data = read_bytes(path)
     except OSError as error:
         raise UnreadableImageError(error.strerror or str(error)) from error
     if not data:
@@ -165,15 +162,10 @@ def _describe(data: bytes) -> str:
 
 
 def fit_square(image_CHW: Tensor, size: int) -> Tensor:
-    """Return [C, size, size]: shorter side resized to ``size`` (bilinear, antialiased), centre cropped."""
-    height, width = image_CHW.shape[-2:]
-    if (height, width) == (size, size):
+    """Return [C, size, size]: torchvision's Resize(size), bilinear and antialiased, and CenterCrop(size)."""
+    if image_CHW.shape[-2:] == (size, size):
         return image_CHW
-    if min(height, width) != size:
-        scale = size / min(height, width)
-        shape = [max(size, round(height * scale)), max(size, round(width * scale))]
-        image_CHW = resize(image_CHW, shape, antialias=True)
-    return center_crop(image_CHW, [size, size])
+    return center_crop(resize(image_CHW, [size], antialias=True), [size, size])
 
 
 def read_images(paths: Sequence[Path | str], size: int, *, upright: bool = False, threads: int = 1) -> Tensor:
@@ -218,7 +210,7 @@ def try_read_images(
 
 def useful_threads(size: int) -> int:
     """Return how many threads speed up decoding: small images are decoded faster than threads hand them over."""
-    return min(16, os.cpu_count() or 1) if size >= _THREADED_SIZE else 1
+    return min(16, count_cores()) if size >= _THREADED_SIZE else 1
 
 
 def unreadable(faults: Sequence[str]) -> DataError:

@@ -130,7 +130,7 @@ def _check_filled(folder: Path, classes: Sequence[str], labels: Sequence[int], n
     empty = [name for label, name in enumerate(classes) if label not in filled]
     if empty:
         raise DataError(
-            f"{len(empty)} class folders in {folder} have no images: {', '.join(empty[:10])}",
+            f"no images in {count_of(len(empty), 'class folder')} of {folder}: {', '.join(empty[:10])}",
             f"Remove them, or check the file types ({' '.join(SUFFIXES)}).",
         )
 
@@ -149,9 +149,14 @@ def _walk(root: Path, relative: str, allow_outside: bool, others: Counter[str]) 
             others[suffix] += 1
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is left out: those of systems begin with a dot, as ``._image.jpg`` does."""
+    return name.startswith(".")
+
+
 def _scan(folder: Path) -> list[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
-        return [entry for entry in entries if not entry.name.startswith(".")]
+        return [entry for entry in entries if not is_hidden(entry.name)]
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 
 from ltk.data.base import IntArray
 from ltk.errors import DataError, UnsafeError, UsageError
+from ltk.files import read_bytes
 
 _LINE = re.compile(r"(\S(?:.*\S)?)[ \t]+([0-9]{1,7})")  # the label is the last field: paths may hold blanks
 _SHOWN = 5
@@ -38,7 +39,7 @@ def read_text(path: Path) -> str:
         DataError: the file is missing, empty or not UTF-8 text.
     """
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}", "Check the path.") from error
     try:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from ltk import draws
-from ltk.data.banks import Bank
+from ltk.data.banks import Bank, request_device
 from ltk.data.samplers import Sampler
 from ltk.types import Batch
 
@@ -78,11 +78,12 @@ class Loader:
         self._keys = {name: draws.fold(root, i) for i, name in enumerate(self.streams)}
 
     def epoch(self, epoch: int, start: int = 0) -> Generator[dict[str, Batch], None, None]:
-        """Yield the batches of an epoch from step ``start`` on."""
+        """Yield the batches of an epoch from step ``start`` on; for images on the disk it waits for the order, once."""
         orders = self.orders(epoch)
-        requests = (orders[name][self.positions(step)] for step in range(start, self.steps) for name in self.streams)
-        images = self.bank.stream(requests)
-        for step in range(start, self.steps):
+        asked = {name: order_N.to(request_device(self.bank)) for name, order_N in orders.items()}
+        steps = range(start, self.steps)
+        images = self.bank.stream(asked[name][self._part(step)] for step in steps for name in self.streams)
+        for step in steps:
             position_B = self.positions(step)
             with record_function("ltk.data"):
                 taken = {name: next(images) for name in self.streams}
@@ -97,9 +98,13 @@ class Loader:
 
     def positions(self, step: int) -> Tensor:
         """Return where in the order this process's share of a step stands."""
+        part = self._part(step)
+        return torch.arange(part.start, part.stop, device=self.bank.target_N.device)
+
+    def _part(self, step: int) -> slice:
         share = self.share(step)
         begin = step * self.batch_size + self._rank * share
-        return torch.arange(begin, begin + share, device=self.bank.target_N.device)
+        return slice(begin, begin + share)
 
     def share(self, step: int) -> int:
         """Return how many images this process takes in a step."""

@@ -18,6 +18,7 @@ from ltk.data.listfile import ImageList, derive_class_names, parse_list
 from ltk.data.lists import note_absent, open_listed
 from ltk.data.official_lists import OFFICIAL, join_place, parse_place
 from ltk.errors import DataError
+from ltk.files import read_bytes
 
 _PROBES = 200
 
@@ -81,7 +82,7 @@ def _check_counts(path: Path, found_K: IntArray, published_K: IntArray) -> None:
 
 def describe_list(name: str, path: Path) -> str:
     """Return what the checksum of a list says: which published copy it is, or that it is unknown."""
-    md5 = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+    md5 = hashlib.md5(read_bytes(path), usedforsecurity=False).hexdigest()
     return f"md5 {md5}: {OFFICIAL[name].md5.get(md5, 'not among the known copies')}"
 
 

@@ -1,9 +1,9 @@
 """Packs: the images of a data set decoded once, at one size, into a memory-mapped uint8 array.
 
-A pack is ``<name>-<size>.json``, which lists the images with their file sizes and a SHA-256 per block, beside shards of
-at most 2 GiB, ``<name>-<size>.000.npy`` and so on (uint8 [rows, 3, size, size]). Splits look images up by name, so one
-pack serves every split and cut of a data set. It lies in ``.ltk-packs`` beside the images, or under the data root where
-that folder cannot be written.
+A pack is ``<name>-<size>.json``, which lists the images with sizes and times of their files and a SHA-256 per block,
+beside shards of at most 2 GiB, ``<name>-<size>.000.npy`` and so on (uint8 [rows, 3, size, size]). Splits look images up
+by name, so one pack serves every split and cut of a data set. It lies in ``.ltk-packs`` beside the images, or under the
+data root where that folder cannot be written.
 """
 
 from __future__ import annotations
@@ -11,17 +11,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tokenize
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field, ValidationError, model_validator
 
 from ltk.data.base import IntArray, locate
 from ltk.errors import DataError
+from ltk.files import open_file, read_bytes
+from ltk.settings import Settings
 
-FORMAT = "ltk.pack/3"
+FORMAT: Final = "ltk.pack/4"
 FOLDER = ".ltk-packs"
 BLOCK = 256
 _SHARD_BYTES = 2**31
@@ -29,29 +34,39 @@ _SHARD_BYTES = 2**31
 Pixels = npt.NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
-class PackInfo:
+class PackInfo(Settings, strict=True):
     """What is in a pack.
 
     Attributes:
+        format: of this file.
         size: side in pixels.
         upright: images were turned as their EXIF orientation says.
         shard_rows: images in each shard but the last, whole blocks.
         names: image paths relative to the root, by row.
         file_sizes: bytes of each image file when it was packed.
-        newest: when the last of them had been changed (nanoseconds since 1970); one changed later makes a pack stale.
+        file_times: when each had been changed (nanoseconds since 1970); another size or time makes a pack stale.
         blocks: SHA-256 of each block of 256 rows.
         sha256: of the concatenated block checksums.
     """
 
-    size: int
+    format: Literal["ltk.pack/4"] = FORMAT
+    size: int = Field(ge=1)
     upright: bool
-    shard_rows: int
+    shard_rows: int = Field(ge=BLOCK, multiple_of=BLOCK)
     names: list[str]
     file_sizes: list[int]
-    newest: int
+    file_times: list[int]
     blocks: list[str]
     sha256: str
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> Self:
+        images = len(self.names)
+        if not len(set(self.names)) == images == len(self.file_sizes) == len(self.file_times):
+            raise ValueError("each image has one name, one size and one time")
+        if len(self.blocks) != -(-images // BLOCK):
+            raise ValueError(f"{len(self.blocks)} checksums for {images} images")
+        return self
 
     def shards(self, path: Path) -> dict[Path, tuple[int, int, int, int]]:
         """Return the shards of the pack described by the file ``path``, with their shapes."""
@@ -119,12 +134,12 @@ def find_pack(root: Path, names: Sequence[str], size: int, *, upright: bool = Fa
         for path in sorted(folder.glob(f"*-{size}.json")):
             info = read_info(path)
             row_of = {name: row for row, name in enumerate(info.names)}
-            if info.upright != upright or not all(name in row_of for name in names):
+            if (info.size, info.upright) != (size, upright) or not all(name in row_of for name in names):
                 continue
-            row_N = np.array([row_of[name] for name in names], dtype=np.int64)
-            sizes, times = measure_files(root, names)
-            if max(times, default=0) <= info.newest and [info.file_sizes[row] for row in row_N.tolist()] == sizes:
-                return PackedImages(_open_shards(path, info), info.shard_rows, row_N)
+            rows = [row_of[name] for name in names]
+            packed = [info.file_sizes[row] for row in rows], [info.file_times[row] for row in rows]
+            if packed == measure_files(root, names):
+                return PackedImages(_open_shards(path, info), info.shard_rows, np.array(rows, dtype=np.int64))
     return None
 
 
@@ -149,12 +164,13 @@ def read_info(path: Path) -> PackInfo:
         DataError: not such a file.
     """
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        if fields.pop("format") != FORMAT:
-            raise ValueError("unknown format")
-        return PackInfo(**fields)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError(f"{path} is not the description of a pack: {error}", "Delete it and pack again.") from error
+        return PackInfo.model_validate(json.loads(read_bytes(path)))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        reason = ": ".join((*map(str, fault["loc"]), fault["msg"]))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = str(error)
+    raise DataError(f"{path} is not the description of a pack: {reason}", "Delete it and pack again.")
 
 
 def verify_pack(path: Path) -> list[int]:
@@ -179,11 +195,12 @@ def _open_shards(path: Path, info: PackInfo) -> list[Pixels]:
     shards = []
     for file, shape in info.shards(path).items():
         try:
+            open_file(file).close()
             pixels: Pixels = np.load(file, mmap_mode="r")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError) as error:  # all from np.load
             raise DataError(f"{file} cannot be read: {error}", "Pack again.") from error
-        if pixels.shape != shape:
-            raise DataError(f"{file} has shape {pixels.shape}, not {shape}", "Pack again.")
+        if pixels.shape != shape or pixels.dtype != np.uint8:
+            raise DataError(f"{file} has shape {pixels.shape} of {pixels.dtype}, not {shape} of uint8", "Pack again.")
         shards.append(pixels)
     return shards
 

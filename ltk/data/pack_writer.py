@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -66,12 +66,20 @@ def write_pack(
                 raise BusyError(f"another process packs into {path}", "Wait for it, or choose another --out.")
             blocks = _write_shards(task, path, done, advance)
             digest = digest_bytes("".join(blocks).encode())
-            newest = max(task.file_times, default=0)
-            info = PackInfo(size, upright, task.shard_rows, list(names), task.file_sizes, newest, blocks, digest)
+            info = PackInfo(
+                size=size,
+                upright=upright,
+                shard_rows=task.shard_rows,
+                names=list(names),
+                file_sizes=task.file_sizes,
+                file_times=task.file_times,
+                blocks=blocks,
+                sha256=digest,
+            )
             path.unlink(missing_ok=True)  # never a description beside pixels it does not describe
             for shard in info.shards(path):
                 _partial(shard).replace(shard)
-            write_text(path, json.dumps({"format": FORMAT, **asdict(info)}))
+            write_text(path, json.dumps(info.model_dump()))
             journal.unlink()
     except OSError as error:
         if error.errno in DISK_FULL:
@@ -97,7 +105,7 @@ class _Task:
     def key(self, start: int, stop: int) -> str:
         """Return what a block in the journal is known by: whatever decides its pixels."""
         images = (self.names[start:stop], self.file_sizes[start:stop], self.file_times[start:stop])
-        return digest_bytes(repr((start, self.size, self.upright, self.shard_rows, *images)).encode())
+        return digest_bytes(repr((FORMAT, start, self.size, self.upright, self.shard_rows, *images)).encode())
 
     def decode(self, start: int, stop: int) -> tuple[bytes, list[str]]:
         """Return the pixels of some rows, and what is wrong with those that cannot be read."""

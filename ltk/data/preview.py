@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from ltk import draws
 from ltk.data.base import Source, Split
+from ltk.files import write_atomically
 
 _CELL, _LABEL, _GAP = 72, 150, 2  # pixels
 
@@ -48,7 +50,9 @@ def draw_sheet(source: Source, split: Split, path: Path, *, aug: str = "", rows:
             images = list(split.read(own[:columns], source.stored_size))
         for column, image in enumerate(images):
             sheet.paste(_to_picture(image), (_LABEL + column * (_CELL + _GAP), top))
-    sheet.save(path)
+    data = io.BytesIO()
+    sheet.save(data, format=Image.registered_extensions()[path.suffix.lower()])
+    write_atomically(path, data.getvalue())
 
 
 def _draw_views(image_1CHW: Tensor, source: Source, aug: str, columns: int) -> list[Tensor]:

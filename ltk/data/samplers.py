@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -101,6 +102,11 @@ class Sampler:
         return self.draw(draws.fold(key, epoch))
 
 
+def _copies(table: Tensor) -> Callable[[torch.device], Tensor]:
+    """Return a function that gives a table on a device; it is copied there once, as a copy waits for the device."""
+    return cache(table.to)
+
+
 def _uniform(labels_N: IntArray, num_samples: int) -> Sampler:
     size = len(labels_N)
     passes = -(-num_samples // size)
@@ -113,30 +119,32 @@ def _uniform(labels_N: IntArray, num_samples: int) -> Sampler:
 
 def _weighted(labels_N: IntArray, num_samples: int, weights_K: FloatArray) -> Sampler:
     edges_N = torch.from_numpy(np.cumsum(weights_K[labels_N]))
-    edges_N = edges_N / edges_N[-1]
+    edges_on = _copies(edges_N / edges_N[-1])
 
     def draw(key: Tensor) -> Tensor:
         coarse = draws.uniform(draws.fold(key, 0), num_samples).double()
         point = coarse + draws.uniform(draws.fold(key, 1), num_samples).double() * 2.0**-24  # 48 random bits
-        return torch.searchsorted(edges_N.to(key.device), point, right=True).clamp_(max=len(labels_N) - 1)
+        return torch.searchsorted(edges_on(key.device), point, right=True).clamp_(max=len(labels_N) - 1)
 
     return Sampler(num_samples, draw)
 
 
 def _class_aware(labels_N: IntArray, num_samples: int, per_visit: int) -> Sampler:
     """GCL, ClassAwareSampler: visit the classes in random rounds and take ``per_visit`` images at each visit."""
-    members_K = [torch.from_numpy(np.flatnonzero(labels_N == c)) for c in range(int(labels_N.max()) + 1)]
-    num_classes = len(members_K)
+    members_on = _copies(torch.from_numpy(np.argsort(labels_N, kind="stable")))  # class after class
+    counts_K: list[int] = np.bincount(labels_N).tolist()
+    num_classes = len(counts_K)
     rounds = -(-num_samples // (num_classes * per_visit))
-    place_RV = torch.arange(rounds * per_visit).view(rounds, per_visit)
 
     def draw(key: Tensor) -> Tensor:
         device = key.device
         round_R1 = torch.arange(rounds, device=device)[:, None]
         rank_RK = draws.fold(draws.fold(key, 0), round_R1, torch.arange(num_classes, device=device))
         visited_RK = torch.argsort(rank_RK, dim=1, stable=True)
+        place_RV = torch.arange(rounds * per_visit, device=device).view(rounds, per_visit)
+        members_K = members_on(device).split(counts_K)
         images = [_cycle(draws.fold(key, 1, c), own, rounds * per_visit) for c, own in enumerate(members_K)]
-        return torch.stack(images)[visited_RK[:, :, None], place_RV.to(device)[:, None, :]].flatten()[:num_samples]
+        return torch.stack(images)[visited_RK[:, :, None], place_RV[:, None, :]].flatten()[:num_samples]
 
     return Sampler(num_samples, draw)
 
@@ -145,7 +153,7 @@ def _cycle(key: Tensor, members: Tensor, length: int) -> Tensor:
     """Pass over ``members`` until ``length`` are drawn, every pass in a new random order."""
     passes = torch.arange(-(-length // len(members)), device=key.device)[:, None]
     rank = draws.fold(key, passes, torch.arange(len(members), device=key.device))
-    return members.to(key.device)[torch.argsort(rank, dim=1, stable=True).flatten()[:length]]
+    return members[torch.argsort(rank, dim=1, stable=True).flatten()[:length]]
 
 
 WEIGHTS: dict[str, Callable[..., FloatArray]] = {

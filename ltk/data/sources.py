@@ -33,7 +33,7 @@ _NEEDS_ROOT = ("folder", "list", "csv")
 
 def default_root() -> Path:
     """Return the data root: the environment's LTK_DATA, else ~/.cache/ltk/data."""
-    return Path(os.environ.get("LTK_DATA") or Path.home() / ".cache" / "ltk" / "data")
+    return Path(os.environ.get("LTK_DATA") or "~/.cache/ltk/data").expanduser()
 
 
 def open_source(name: str, *, root: Path | None = None, upright: bool = False, **options: Any) -> Source:

@@ -7,10 +7,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field, ValidationError
 
-from ltk.data.base import IntArray, Source, Split
+from ltk.data.base import IntArray, Source, Split, count_of
 from ltk.data.limits import Groups, check_imbalance, parse_groups
 from ltk.data.longtail import (
     IMBALANCE_KINDS,
@@ -23,6 +25,7 @@ from ltk.data.longtail import (
 from ltk.data.tail_split import check_drawn, check_seed, split_tail_safe
 from ltk.errors import DataError, UsageError, unknown_name
 from ltk.files import read_json, write_text
+from ltk.settings import Settings
 
 __all__ = [
     "IMBALANCE_KINDS",
@@ -34,10 +37,31 @@ __all__ = [
     "create_manifest",
     "fingerprint",
     "imbalance_counts",
+    "note_held_out",
     "parse_groups",
     "rank_classes",
     "select_subset",
 ]
+
+
+_Index = Annotated[int, Field(ge=0, lt=1 << 31)]
+
+
+class _Stored(Settings, strict=True):
+    """A manifest as JSON; see ``Manifest``."""
+
+    format: Literal["ltk.split/1"]
+    dataset: str
+    imb: float | None
+    imb_type: str
+    subset: str
+    seed: int
+    val: float
+    class_names: list[str]
+    counts: list[_Index]
+    indices: dict[str, _Index | list[_Index]]
+    origin: dict[str, str]
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -102,15 +126,15 @@ class Manifest:
             DataError: not such a file.
         """
         try:
-            fields = read_json(path)
-            if fields.pop("format") != "ltk.split/1":
-                raise ValueError("unknown format")
-            stored = fields["indices"].items()
-            fields["indices"] = {k: np.arange(v) if isinstance(v, int) else np.array(v, np.int64) for k, v in stored}
-            fields["class_names"], fields["counts"] = tuple(fields["class_names"]), tuple(fields["counts"])
-            return cls(**fields)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{path} is not a split manifest: {error}") from error
+            stored = _Stored.model_validate(read_json(path))
+        except ValidationError as error:
+            fault = error.errors()[0]
+            reason = ": ".join((".".join(map(str, fault["loc"])), fault["msg"]))
+            raise DataError(f"{path} is not a split manifest: {reason}") from error
+        own = stored.indices.items()
+        indices = {k: np.arange(v) if isinstance(v, int) else np.array(v, np.int64) for k, v in own}
+        lists = {"class_names": tuple(stored.class_names), "counts": tuple(stored.counts), "indices": indices}
+        return cls(**(stored.model_dump(exclude={"format", *lists}) | lists))
 
 
 def fingerprint(class_names: tuple[str, ...], splits: Mapping[str, Split]) -> str:
@@ -178,6 +202,20 @@ def create_manifest(
         indices=indices,
         origin=origin,
         fingerprint=fingerprint(source.class_names, splits),
+    )
+
+
+def note_held_out(manifest: Manifest, source: Source) -> tuple[str, ...]:
+    """Return a note on the classes that are too small for the number of validation images that was asked for."""
+    if manifest.val < 1:
+        return ()
+    labels_N = source.splits[manifest.origin["val"]].labels_N[manifest.indices["val"]]
+    small = int((np.bincount(labels_N, minlength=source.num_classes) < manifest.val).sum())
+    if not small:
+        return ()
+    return (
+        f"val: {small} of {count_of(source.num_classes, 'class')} cannot spare {manifest.val:g} images, and hold out"
+        " fewer, so that training keeps at least as many (a number below 1 is a share of each class)",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from ltk.data.limits import Groups
 from ltk.data.longtail import FEW, MANY, MEDIUM, assign_groups
+from ltk.files import write_atomically
 
 GROUP_NAMES = {MANY: "many", MEDIUM: "medium", FEW: "few"}
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -108,4 +110,6 @@ def plot_counts(train_K: Sequence[int], test_K: Sequence[int], groups: Groups, p
     upper.legend(title="classes")
     lower.bar(np.arange(len(order)), np.asarray(test_K)[order], color="#888888", width=1.0)
     lower.set(xlabel="class, from the largest to the smallest", ylabel="test images")
-    figure.savefig(path, dpi=120)
+    data = io.BytesIO()
+    figure.savefig(data, format=path.suffix.lower().removeprefix("."), dpi=120)
+    write_atomically(path, data.getvalue())

@@ -17,8 +17,9 @@ from ltk.data.splits import Manifest, create_manifest
 from ltk.engine.parent import Parent, open_parent
 from ltk.engine.run_dir import CARD, MODEL, SPLIT, RunDir
 from ltk.errors import DataError, UsageError
+from ltk.evaluation.class_names import find_other_class
 from ltk.evaluation.evaluate import open_configured_source
-from ltk.files import disk_faults, write_atomically
+from ltk.files import disk_faults, read_bytes, write_atomically
 from ltk.models.backbones import count_parameters
 from ltk.resolve import name_source
 
@@ -38,8 +39,10 @@ def adopt_model(file: Path, runs: Path, *, dataset: str | None, root: Path | Non
 
     Raises:
         UsageError: no data set is named.
-        DataError: the file is damaged, or the data set has other classes or counts than the network.
+        DataError: the file is none of ltk's or damaged, or the data set has other classes or counts than the network.
     """
+    if file.suffix.lower() != ".safetensors":
+        raise DataError(f"{file} is not a model file or run", "Give runs, or model files .safetensors of ltk.")
     if dataset is None:
         raise UsageError(f"{file.name} does not say which images to judge it on", "Add --dataset NAME (and --root).")
     parent = open_parent(ParentSettings(path=file.resolve()))
@@ -52,7 +55,7 @@ def adopt_model(file: Path, runs: Path, *, dataset: str | None, root: Path | Non
     path = runs / folder / f"{file.stem}-{digest[:_DIGITS_OF_DIGEST]}"
     if (path / CARD).exists():
         return path
-    weights = file.read_bytes()
+    weights = read_bytes(file)
     if hashlib.sha256(weights).hexdigest() != parent.sha256:
         raise DataError(f"{file.name} changed while it was read", "Try again when it is written whole.")
     with disk_faults(path):
@@ -100,7 +103,7 @@ def _choose_images(config: RunConfig, parent: Parent) -> Manifest:
 
 
 def _require_same_classes(parent: Parent, source: Source, title: str) -> None:
-    """Check number and names of the classes; names that are mere numbers say nothing."""
+    """Check number and names of the classes."""
     counts, names = (json.loads(parent.metadata[key]) for key in ("class_counts", "class_names"))
     number = len(counts or names)
     if number != source.num_classes:
@@ -108,15 +111,12 @@ def _require_same_classes(parent: Parent, source: Source, title: str) -> None:
             f"{parent.path.name} tells {number} classes apart, {title} has {source.num_classes}",
             "Name the data set it was trained on.",
         )
-    numbers = [str(k) for k in range(number)]
-    if numbers in (list(source.class_names), names or numbers):
-        return
-    for k, (ours, theirs) in enumerate(zip(names, source.class_names, strict=True)):
-        if ours != theirs:
-            raise DataError(
-                f"class {k} of {parent.path.name} is {ours!r}, that of {title} is {theirs!r}",
-                "Name the data set it was trained on; a list file with numbers for labels goes by order alone.",
-            )
+    k = find_other_class(names, source.class_names)
+    if k is not None:
+        raise DataError(
+            f"class {k} of {parent.path.name} is {names[k]!r}, that of {title} is {source.class_names[k]!r}",
+            "Name the data set it was trained on; a list file with numbers for labels goes by order alone.",
+        )
 
 
 def _require_same_counts(parent: Parent, manifest: Manifest, title: str) -> None:

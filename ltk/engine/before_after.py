@@ -25,4 +25,4 @@ def compare_stages(folder: Path) -> Comparison | None:
     before = Judge(checkpoint=config.parent.checkpoint, device=device).evaluate(parent).entry()
     after = Judge(device=device).evaluate(folder)
     unknown = before.card.get("epochs") is None  # a model file does not say under which rules it came about
-    return compare_entries([before, after.entry()], after.groups, before.name, same_run=unknown)
+    return compare_entries([before, after.entry()], after.groups, str(parent), same_run=unknown)

@@ -18,17 +18,19 @@ from ltk.data.base import IntArray, Split
 from ltk.data.image import ImageSpec, resolve_image
 from ltk.data.loaders import Loader, StreamSource
 from ltk.data.samplers import create_sampler
-from ltk.data.splits import Groups, Manifest, create_manifest
+from ltk.data.splits import Groups, Manifest, create_manifest, note_held_out
 from ltk.data.transforms import View, create_view, recipe_options
 from ltk.description import describe_model
-from ltk.engine.device import choose_device, choose_engine, choose_precision, choose_threads, create_autocast
+from ltk.engine.device import choose_engine, choose_precision, choose_threads, create_autocast
 from ltk.engine.features import FeatureBank, FeatureEvalSet, check_takes_features, keep_features
 from ltk.engine.parallel import check_batch_size, synchronise_batch_norm
 from ltk.errors import DataError, UsageError
 from ltk.evaluation.evaluate import EvalSet, open_configured_source, resolve_groups
+from ltk.machine import choose_device, use_device
 from ltk.methods import create_method, get_method_class
 from ltk.methods.base import Method
 from ltk.models.backbones import create_backbone
+from ltk.settings import resolve_paths
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,8 @@ def plan_data(config: RunConfig, manifest: Manifest | None = None) -> DataPlan:
     splits = manifest.open(source)
     _check_batches(config, len(splits["train"]), manifest)
     groups = resolve_groups(data, source)
-    return DataPlan(resolve_machine(config, image), manifest, splits, image, groups, source.notes)
+    notes = (*source.notes, *note_held_out(manifest, source))
+    return DataPlan(resolve_machine(config, image), manifest, splits, image, groups, notes)
 
 
 def _check_batches(config: RunConfig, images: int, manifest: Manifest) -> None:
@@ -108,10 +111,8 @@ def resolve_machine(config: RunConfig, image: ImageSpec) -> RunConfig:
             "threads": choose_threads(config.run.threads, device, image.size),
         }
     )
-    root = config.data.root.resolve() if config.data.root else None
-    data = config.data.model_copy(update={"root": root, "image_size": image.size, "mean": image.mean, "std": image.std})
-    parent = config.parent.model_copy(update={"path": config.parent.path.resolve() if config.parent.path else None})
-    return config.model_copy(update={"run": run, "data": data, "parent": parent})
+    data = config.data.model_copy(update={"image_size": image.size, "mean": image.mean, "std": image.std})
+    return resolve_paths(config.model_copy(update={"run": run, "data": data}))
 
 
 def build_method(
@@ -135,21 +136,18 @@ def build_method(
         raise explain(error, get_method_class(name).Options, f"method {name}") from error
     torch.manual_seed(config.run.seed)
     model = config.model
-    backbone_options = {
-        key: value for key, value in {"width": model.width, **model.options}.items() if value is not None
-    }
     backbone = create_backbone(
         model.backbone,
         pretrained=model.pretrained,
         in_chans=image.channels,
         image_size=image.size,
-        **backbone_options,
+        **model.arguments,
     )
     method = create_method(name, backbone, torch.tensor(counts), **options)
     description = describe_model(
         method=name,
         method_options=options,
-        backbone={"name": model.backbone, "options": backbone_options},
+        backbone={"name": model.backbone, "options": model.arguments},
         class_counts=[int(n) for n in counts],
         class_names=list(class_names) if class_names else None,
         image=image.as_json(),
@@ -245,7 +243,7 @@ def build(plan: DataPlan, progress: Callable[[str], None] = lambda _: None) -> B
     """
     run = plan.config.run
     torch.set_num_threads(run.threads)
-    device = torch.device(run.device)
+    device = use_device(run.device)
     method, description = build_method(plan.config, plan.manifest.counts, plan.image, plan.manifest.class_names)
     method.check_batch_size(plan.config.optim.batch_size)
     method = synchronise_batch_norm(method, run)

@@ -28,10 +28,11 @@ def explain_no_capture(device: torch.device, precision: str, bank: Bank) -> str:
     return ""
 
 
-def record_cuda_graph(function: Callable[[], None]) -> Callable[[], None]:
+def record_cuda_graph(device: torch.device, function: Callable[[], None]) -> Callable[[], None]:
     """Record a function as a CUDA graph.
 
     Args:
+        device: where it works.
         function: reads and writes tensors that stay where they are, and never looks at a value.
 
     Returns:
@@ -42,7 +43,7 @@ def record_cuda_graph(function: Callable[[], None]) -> Callable[[], None]:
     """
     graph = torch.cuda.CUDAGraph()
     # Other threads may go on allocating and copying (a checkpoint being written).
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+    with torch.cuda.graph(graph, stream=torch.cuda.Stream(device), capture_error_mode="thread_local"):
         function()
     return graph.replay
 

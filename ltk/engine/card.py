@@ -59,6 +59,7 @@ def describe_protocol(plan: DataPlan, method: Method, loader: Loader, updates: i
         "weights": f"averaged, decay {config.optim.ema:g}" if config.optim.ema else "as trained",
         "seed": config.run.seed,
         "selection": "last epoch",
+        **({"tuned": dict.fromkeys(config.parent.tuned, "val")} if config.parent.tuned else {}),
         "best_checkpoint": "best epoch on val" if plan.selection == "val" else "best epoch on test (oracle)",
         "prior": "training counts" if method.uses_prior else "none",
         "transductive": False,

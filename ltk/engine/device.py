@@ -1,9 +1,8 @@
-"""Where and how a run computes: device, precision, threads, seed."""
+"""How a run computes: precision, engine, threads."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from contextlib import AbstractContextManager
 import torch
 import torch.nn.functional as F
 
-from ltk.errors import EnvironmentFault
+from ltk.machine import count_cores
 
 _SMALL_IMAGE = 16  # below this, threads wait for each other longer than they work
 _BF16_IMAGE = 24
@@ -20,32 +19,13 @@ _LEAST_PROBES = 4
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def choose_device(name: str) -> torch.device:
-    """Return the device of a name: auto takes CUDA, then MPS, then the CPU.
-
-    Raises:
-        EnvironmentFault: the device asked for is not there; never a silent fall-back to the CPU.
-    """
-    if name == "auto":
-        kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        return torch.device(kind)
-    device = torch.device(name)
-    if device.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= count:
-            have = f"{count} CUDA devices" if count else "no CUDA device"
-            raise EnvironmentFault(f"{name} was asked for; this machine has {have}", "Use --device cpu or auto.")
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise EnvironmentFault("mps was asked for; this machine has none", "Use --device cpu or auto.")
-    return device
-
-
 def choose_precision(name: str, device: torch.device, image_size: int) -> str:
     """Return fp32, bf16 or fp16: auto takes bf16 where the hardware multiplies it natively and images are not tiny."""
     if name != "auto":
         return name
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        with torch.cuda.device(device):
+            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     return "bf16" if device.type == "cpu" and image_size >= _BF16_IMAGE and _multiplies_bf16() else "fp32"
 
 
@@ -72,11 +52,9 @@ def choose_threads(threads: int, device: torch.device, image_size: int) -> int:
     """
     if threads:
         return threads
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # of this run, on this machine
-    cores = max(1, len(os.sched_getaffinity(0)) // processes)
     if device.type != "cpu":
-        return cores
-    return 1 if image_size <= _SMALL_IMAGE else probe_threads(cores)
+        return count_cores()
+    return 1 if image_size <= _SMALL_IMAGE else probe_threads(count_cores())
 
 
 def probe_threads(cores: int, seconds: float = 0.2) -> int:

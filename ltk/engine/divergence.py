@@ -43,17 +43,24 @@ class DivergenceWatch:
         names = self._images_of(bad)
         if distributed.is_leader():
             write_text(path, "\n".join(names) + "\n")
-        fault = f"the loss of update {bad} (epoch {bad // self._built.loader.steps + 1}) is not finite"
+        fault = f"the loss or a gradient of update {bad} (epoch {bad // self._built.loader.steps + 1}) is not finite"
         where = f"Its {len(names)} images are named in {path}"
         skipped = int(self._step.num_bad)
         if skipped <= self._allowed:
             self._step.forget_bad()
             self._reporter.warn(f"{fault}; left out, {skipped} of at most {self._allowed}. {where}.")
             return
+        advice = "--precision fp32, " if self._step.scaler.is_enabled() else ""
         raise DivergedError(
             fault + (f", after {self._allowed} that were left out" if self._allowed else ""),
-            f"Try a lower --lr or --set optim.clip=5. {where}; {self._kept}",
+            f"Try {advice}a lower --lr or --set optim.clip=5. {where}; {self._kept}",
         )
+
+    def require_updates(self, updates: int) -> None:
+        """Raise DivergedError if no update of a run was made: in fp16 the scaler may leave out all of a short one."""
+        if int(self._step.num_left_out) == updates:
+            fault = f"none of the {updates} updates was made: their gradients were not finite"
+            raise DivergedError(fault, f"Try --precision fp32 or a lower --lr; {self._kept}")
 
     def require_finite(self, tensors: Mapping[str, Tensor]) -> None:
         """Raise DivergedError if any of the tensors is not finite."""

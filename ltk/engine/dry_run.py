@@ -79,7 +79,7 @@ def estimate(config: RunConfig, devices: int = 1, seconds: float = SECONDS) -> d
         "views per step": f"{views} x {optim.batch_size}" + (f", over {devices} devices" if devices > 1 else ""),
         "images in memory": _format_bytes(images * image.channels * image.stored**2),
     }
-    return figures | _measure(subject, method, optim.batch_size // devices, steps, seconds)
+    return figures | _measure(subject, method, devices, steps, seconds)
 
 
 def _describe(config: RunConfig) -> _Subject:
@@ -107,8 +107,10 @@ def _imagine(config: RunConfig, facts: Facts) -> _Subject:
     return _Subject(resolve_machine(config, image), counts_K, image, evaluated)
 
 
-def _measure(subject: _Subject, method: Method, share: int, steps: int, seconds: float) -> dict[str, Any]:
+def _measure(subject: _Subject, method: Method, devices: int, steps: int, seconds: float) -> dict[str, Any]:
     config, image, optim = subject.config, subject.image, subject.config.optim
+    share, device = optim.batch_size // devices, torch.device(config.run.device)
+    copies = devices if device.type == "cpu" else 1  # of the images, in the memory of one machine
     labels_N = np.repeat(np.arange(len(subject.counts_K)), subject.counts_K)
     if subject.split:
         labels_N = subject.split.labels_N
@@ -116,7 +118,7 @@ def _measure(subject: _Subject, method: Method, share: int, steps: int, seconds:
         return {}
     found = rehearse(config, method, image, labels_N, share=share, split=subject.split, seconds=seconds)
     training, evaluation = steps * found.step_seconds, found.eval_seconds * subject.evaluated
-    reading, once = 0.0, fits_in_memory(len(labels_N), image.stored, image.channels, torch.device(config.run.device))
+    reading, once = 0.0, fits_in_memory(copies * len(labels_N), image.stored, image.channels, device)
     if found.images_read:
         reading = len(labels_N) * len(method.streams) / found.images_read
     epoch = max(training, 0.0 if once else reading) + evaluation / config.run.eval_every

@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+from pydantic import ValidationError
+
 from ltk import distributed
 from ltk.checkpoint import Checkpoint, load_newest, save_model
 from ltk.config import RunConfig
-from ltk.config_text import create_config
+from ltk.config_text import explain
 from ltk.data.splits import Manifest
 from ltk.engine.amend import check_amended, describe_amendments
 from ltk.engine.build import Built, DataPlan, build, plan_data, write_split
@@ -22,7 +25,6 @@ from ltk.engine.parent import Parent, open_parent
 from ltk.engine.reporter import Reporter
 from ltk.engine.run_dir import (
     CARD,
-    CONFIG,
     ENVIRONMENT,
     MODEL,
     PARENT,
@@ -36,6 +38,7 @@ from ltk.engine.signals import catch_stop_signals
 from ltk.engine.trainer import Trainer
 from ltk.errors import DataError
 from ltk.evaluation.evaluate import ensure_logits
+from ltk.evaluation.weights import check_own
 from ltk.files import disk_faults
 
 
@@ -124,7 +127,7 @@ def resume(folder: Path, *, config: RunConfig | None = None, reporter: Reporter 
 def _continue(folder: Path, stored: RunConfig, wanted: RunConfig, reporter: Reporter) -> FitResult:
     with closing(open_run_dir(lambda: RunDir(folder))) as run_dir:
         checkpoint = _load(run_dir, reporter)
-        before = create_config(checkpoint.state["config"], "checkpoint") if checkpoint else stored
+        before = _read_config(checkpoint, folder) if checkpoint else stored
         check_amended(before, wanted)
         plan = plan_data(wanted, Manifest.read(folder / SPLIT))
         run = plan.config.run
@@ -133,7 +136,8 @@ def _continue(folder: Path, stored: RunConfig, wanted: RunConfig, reporter: Repo
             reporter.warn(line)
         built = build(plan) if checkpoint else _begin(plan, open_parent(plan.config.parent))
         if checkpoint:
-            _check_fit(checkpoint, built, folder)
+            image = {"image": built.description["image"]}  # of the images as this version of ltk reads them
+            check_own(folder, checkpoint.metadata, checkpoint.state, plan.config, plan.manifest, image)
             for line in describe_other_world(checkpoint.state.get("processes", 1)):
                 reporter.warn(line)
         if plan.config != stored and distributed.is_leader():
@@ -166,21 +170,30 @@ def _load(run_dir: RunDir, reporter: Reporter) -> Checkpoint | None:
     return checkpoint
 
 
-def _check_fit(checkpoint: Checkpoint, built: Built, folder: Path) -> None:
-    differing = [name for name, text in built.description.items() if checkpoint.metadata.get(name) != text]
-    if checkpoint.state["fingerprint"] != built.plan.manifest.fingerprint:
-        differing.append("images")
-    if differing:
+def _read_config(checkpoint: Checkpoint, folder: Path) -> RunConfig:
+    try:
+        return RunConfig.model_validate(checkpoint.state.get("config"))
+    except ValidationError as error:
+        fault = explain(error, RunConfig, f"the checkpoint of {folder} is damaged")
+        raise DataError(fault.message, "Put back the checkpoints of this run.") from error
+
+
+def _restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
+    try:
+        trainer.restore(checkpoint)
+    except torch.OutOfMemoryError:
+        raise
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise DataError(
-            f"the checkpoint of {folder} does not belong to its {CONFIG} and {SPLIT}: other {', '.join(differing)}",
-            "Put back the files of this run, or start a new one.",
-        )
+            f"the checkpoint of {trainer.run_dir.path} does not fit its network: {str(error).splitlines()[-1].strip()}",
+            "Put back the checkpoints of this run, or start a new one.",
+        ) from error
 
 
 def _train(built: Built, run_dir: RunDir, reporter: Reporter, checkpoint: Checkpoint | None) -> FitResult:
     trainer = Trainer(built, run_dir, reporter)
     if checkpoint:
-        trainer.restore(checkpoint)
+        _restore(trainer, checkpoint)
     check_alike("images, or not the same checkpoint", f"{built.plan.manifest.fingerprint} {trainer.position}")
     if trainer.position.epoch < built.plan.config.optim.epochs and distributed.is_leader():
         (run_dir.path / CARD).unlink(missing_ok=True)  # of a run that was finished, and now gets more epochs

@@ -30,7 +30,7 @@ class Meters:
         parts = {"loss": output.loss.detach() * images, "train_top1": right, "images": torch.full_like(right, images)}
         parts |= {name: value * images for name, value in output.logs.items()}
         for name, value in parts.items():
-            value = value.to(torch.float64 if value.device.type != "mps" else torch.float32)
+            value = value.to(torch.float64)
             value = value if counts is None else torch.where(counts, value, torch.zeros_like(value))
             if name not in self._sums:
                 self._sums[name] = torch.zeros_like(value)

@@ -3,7 +3,7 @@
 The processes are started by ``torchrun``, by Slurm or by ``ltk train --devices N``; each trains on its part of every
 batch. Batch normalisation keeps statistics per device, as in the papers; those of rank 0 are evaluated and saved.
 Random draws are keyed by (seed, epoch, position in the global batch), so that they do not depend on the number of
-processes; only dropout draws from each process's own generator.
+processes; only dropout draws from each process's own generator (``ltk.engine.generators``).
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from timm.layers.norm_act import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from ltk import distributed
 from ltk.config import RunSettings
-from ltk.engine.device import choose_device
 from ltk.engine.elastic import count_restarts
 from ltk.engine.reporter import Reporter, SilentReporter
 from ltk.engine.run_dir import RunDir
 from ltk.errors import DataError, EnvironmentFault, PeerLostError, UsageError
+from ltk.machine import choose_device
 from ltk.methods.base import Method
 from ltk.types import Batch, Progress, StepOutput
 
@@ -132,6 +133,8 @@ def distribute(method: Method) -> Forward:
 def synchronise_batch_norm(method: Method, run: RunSettings) -> Method:
     """Return the method with batch statistics over all devices, where ``run.sync_bn`` asks for it.
 
+    timm's own conversion keeps the activations that many of its networks hold inside their BatchNorm.
+
     Raises:
         UsageError: the devices are not CUDA.
     """
@@ -139,7 +142,7 @@ def synchronise_batch_norm(method: Method, run: RunSettings) -> Method:
         return method
     if not run.device.startswith("cuda"):
         raise UsageError("run.sync_bn = true works on CUDA devices alone", "Leave it out: statistics are per device.")
-    converted: Method = nn.SyncBatchNorm.convert_sync_batchnorm(method)
+    converted: Method = convert_sync_batchnorm(method)  # type: ignore[no-untyped-call]
     return converted
 
 

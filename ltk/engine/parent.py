@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ltk.checkpoint import find_model_file, load_model_and_metadata
+from ltk.checkpoint import load_model_and_metadata
 from ltk.config import ParentSettings, RunConfig
 from ltk.config_text import read_toml
 from ltk.data.splits import Manifest
 from ltk.engine.run_dir import CONFIG, SPLIT, find_run, read_run_config
 from ltk.errors import DataError
 from ltk.evaluation.runs import read_run
-from ltk.files import BEST
+from ltk.evaluation.weights import digest_file, find_weights, load_own_model
 from ltk.methods.base import Method
 
 _IDENTITY = ("seed", "parent")  # what two runs of one recipe differ in
@@ -57,7 +56,7 @@ class Parent:
             return f"{self.label}, {self.path.name}"
         if self.checkpoint == "best":
             return f"{self.label}, {self.card.get('best_checkpoint', 'best epoch')}"
-        return f"{self.label}, {self.card['selection']}"
+        return f"{self.label}, {self.card.get('selection', 'unknown epoch')}"
 
     def check_images(self, manifest: Manifest) -> None:
         """Check that a run uses the images of this one: else its validation images may have been trained on.
@@ -89,20 +88,20 @@ def open_parent(settings: ParentSettings) -> Parent | None:
     """Load what a run starts from; None where it starts from nothing.
 
     Raises:
-        DataError: missing, damaged, not written by ltk, or not the file of the checksum.
+        DataError: missing, damaged, not written by ltk, another run's, or not the file of the checksum.
     """
     path = settings.path
     if path is None:
         return None
     config = read_run_config(path) if path.is_dir() else None
-    weights = _find_weights(path, settings.checkpoint)
-    sha256 = _digest(weights)
+    weights = find_weights(path, settings.checkpoint)
+    sha256 = digest_file(weights)
     if settings.sha256 and sha256 != settings.sha256:
         raise DataError(
             f"{weights} has changed: its sha256 is {sha256[:12]}..., not {settings.sha256[:12]}...",
             "Put the old file back, or start anew from this one: ltk finetune-classifier.",
         )
-    network, metadata = load_model_and_metadata(weights)
+    network, metadata = load_own_model(path, weights) if config else load_model_and_metadata(weights)
     return Parent(
         path=path.resolve(),
         checkpoint=settings.checkpoint if config else "",
@@ -113,23 +112,6 @@ def open_parent(settings: ParentSettings) -> Parent | None:
         card=_read_card(path, config) if config else {"method": metadata["method"]},
         fingerprint=Manifest.read(path / SPLIT).fingerprint if config else "",
     )
-
-
-def _find_weights(path: Path, checkpoint: str) -> Path:
-    if checkpoint == "last" or not path.is_dir():
-        return find_model_file(path)
-    best = path / "checkpoints" / BEST
-    if not best.exists():
-        raise DataError(f"{path} has no best checkpoint", "Use --from last.")
-    return best
-
-
-def _digest(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def _read_card(path: Path, config: RunConfig) -> Mapping[str, Any]:

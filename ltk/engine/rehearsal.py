@@ -31,6 +31,7 @@ from ltk.engine.optim import create_optimizer
 from ltk.engine.runner import EagerRunner
 from ltk.engine.step import TrainStep
 from ltk.errors import UsageError
+from ltk.machine import use_device
 from ltk.methods.base import Method
 
 STEPS, SECONDS = 50, 10.0  # at most so many steps, and about so long in all
@@ -141,7 +142,7 @@ def rehearse(
         seconds: about how long to measure; a network too large for that is timed for two steps.
     """
     end = time.perf_counter() + seconds
-    device = torch.device(config.run.device)
+    device = use_device(config.run.device)
     torch.set_num_threads(config.run.threads)
     images_NCHW, read = _read_some(split, image, config.run.workers) if split else (_make_some(image), None)
     method = method.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]

@@ -151,7 +151,7 @@ def check_free(path: Path) -> None:
     """
     with disk_faults(path):
         if (path / CONFIG).exists():
-            hint = f"Continue it with: ltk train --resume {path}, or choose another --out."
+            hint = f"Continue it with: ltk train --resume {shlex.quote(str(path))}, or choose another --out."
             raise BusyError(f"{path} exists already: it holds a run", hint)
         if path.exists() and not (path.is_dir() and _is_bare(path)):
             raise BusyError(f"{path} exists already and is no run", "Choose another --out; nothing is overwritten.")

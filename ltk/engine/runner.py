@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -80,12 +81,13 @@ class GraphRunner:
     Args:
         eager: carries out the steps that are not replayed; its images are on the device.
         warn: told the reason when a step cannot be captured; training then goes on kernel by kernel.
-        record: how work is recorded.
+        record: how work is recorded; None makes a CUDA graph.
     """
 
-    def __init__(self, eager: EagerRunner, warn: Callable[[str], None], record: Recorder = record_cuda_graph) -> None:
-        self._eager, self._loader, self._warn, self._record = eager, eager.loader, warn, record
+    def __init__(self, eager: EagerRunner, warn: Callable[[str], None], record: Recorder | None = None) -> None:
+        self._eager, self._loader, self._warn = eager, eager.loader, warn
         device = eager.step.first_bad.device
+        self._record = record or partial(record_cuda_graph, device)
         self._counters = torch.zeros(3, dtype=torch.int64, device=device)
         self._epoch, self._step, self._update = self._counters.unbind()
         self._orders: dict[str, Tensor] = {}
@@ -118,24 +120,39 @@ class GraphRunner:
         if self._warm_ups:
             self._warm_ups -= 1
             with self._warm_up():
-                self._run(self._loader.batch_size)
-            return
-        if self._replay is None:
-            self._replay = self._capture()
-        self._replay()
+                self._run_eagerly()
+        elif self._replay is None:
+            self._replay = self._replay_first()
+        else:
+            self._replay()
+
+    def _run_eagerly(self) -> None:
+        self._run(self._loader.batch_size)
+
+    def _replay_first(self) -> Callable[[], None]:
+        """Capture the step and carry it out once; return its replay, if it counted itself as a whole step does.
+
+        A capture on the wrong device or stream records nothing, and says nothing.
+        """
+        before = int(self._update)
+        replay = self._capture()
+        if int(self._update) == before:  # else the step was carried out in the place of being recorded
+            replay()
+            if int(self._update) == before + 1:
+                return replay
+            self._run_eagerly()
+        self._warn("the captured step does nothing, steps run kernel by kernel")
+        return self._run_eagerly
 
     def _capture(self) -> Callable[[], None]:
-        def run() -> None:
-            self._run(self._loader.batch_size)
-
         optimizer = self._eager.step.optimizer
         optimizer.zero_grad(set_to_none=True)  # so that the captured gradients lie in the graph's own memory
         try:
             with allow_capture(optimizer):
-                return self._record(run)
+                return self._record(self._run_eagerly)
         except RuntimeError as error:
             self._warn(f"the step cannot be captured, it runs kernel by kernel: {str(error).splitlines()[0]}")
-            return run
+            return self._run_eagerly
 
     def _run(self, images: int) -> None:
         first = self._step * self._loader.batch_size

@@ -169,5 +169,6 @@ def _choose_tau(resolved: Resolved, parent: Parent) -> Resolved:
     build = partial(normalise_weights, no_adjustment(saved.num_classes), saved.weight_norm_K, saved.bias_K)
     tau = tune(saved, build, adjust=_UNTRAINED, split="val").chosen
     method = config.method.model_copy(update={"tau": tau})
-    config = config.model_copy(update={"method": method})
+    stage = config.parent.model_copy(update={"tuned": ("tau",)})
+    config = config.model_copy(update={"method": method, "parent": stage})
     return replace(resolved, config=config, notes=[*resolved.notes, f"tau = {tau:g}, chosen on the validation images"])

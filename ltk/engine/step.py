@@ -21,7 +21,9 @@ class TrainStep:
     """Runs steps without ever waiting for the device.
 
     A loss or gradient that is not finite changes no parameter: the fused optimiser is told on the device to skip the
-    update, ``first_bad`` remembers the update's number until the host asks, and ``num_bad`` counts.
+    update, ``first_bad`` remembers the update's number until the host asks, and ``num_bad`` counts. In fp16 gradients
+    that overflow are left out while the scaler looks for a scale, and are bad only where it has come below 1:
+    ``num_left_out`` counts all updates that were not made.
 
     Args:
         method: its ``forward`` is the step.
@@ -54,8 +56,9 @@ class TrainStep:
         self._autocast = create_autocast(precision, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.first_bad = torch.full((), -1, dtype=torch.int64, device=device)
-        self.num_bad = torch.zeros((), dtype=torch.int64, device=device)
+        self.num_bad, self.num_left_out = (torch.zeros((), dtype=torch.int64, device=device) for _ in range(2))
         self.finite = torch.ones((), dtype=torch.bool, device=device)
+        self._one = torch.ones((), device=device)
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self._trained = {id(p) for p in self._parameters}
 
@@ -87,6 +90,15 @@ class TrainStep:
         """Look out for the next step that is not finite."""
         self.first_bad.fill_(-1)
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the counts for a checkpoint."""
+        return {"num_bad": self.num_bad, "num_left_out": self.num_left_out}
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Count on from those of a checkpoint; older ones hold ``num_bad`` alone."""
+        for name, count in self.tensors().items():
+            count.copy_(tensors.get(name, tensors["num_bad"]))
+
     def _untrained(self) -> list[Tensor]:
         """What the method changes itself: buffers, momentum encoders."""
         if not self.undo_bad:
@@ -105,14 +117,14 @@ class TrainStep:
         return torch.isfinite(norm)
 
     def _update(self, gradients_finite: Tensor, update: int | Tensor) -> None:
-        if not self.scaler.is_enabled():  # the scaler expects gradients to overflow and leaves such updates out itself
-            self.finite.logical_and_(gradients_finite)
+        made = self.finite & gradients_finite
+        if self.scaler.is_enabled():
+            gradients_finite = gradients_finite | (self.scaler.scale(self._one) >= 1)
+        self.finite.logical_and_(gradients_finite)
         is_first = (self.first_bad < 0) & ~self.finite
         self.first_bad.add_(is_first * (update - self.first_bad))  # torch.where would copy a number from the host
         self.num_bad.add_(~self.finite)
-        if self.scaler.is_enabled():
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-            return
-        self.optimizer.found_inf = (~self.finite).float()  # type: ignore[attr-defined]  # the fused kernels read it
+        self.num_left_out.add_(~made)
+        self.optimizer.found_inf = (~made).float()  # type: ignore[attr-defined]  # the fused kernels read it
         self.optimizer.step()
+        self.scaler.update()

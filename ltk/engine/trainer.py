@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-import torch
+from pydantic import Field, TypeAdapter
 from torch import Tensor
 
 from ltk import distributed, draws
@@ -18,6 +19,7 @@ from ltk.engine.build import Built
 from ltk.engine.device import create_autocast
 from ltk.engine.divergence import DivergenceWatch
 from ltk.engine.engines import create_runner
+from ltk.engine.generators import gather_states, restore_own, seed_own
 from ltk.engine.journal import Journal
 from ltk.engine.meters import Meters
 from ltk.engine.optim import create_optimizer, load_optimizer_tensors, optimizer_tensors, set_learning_rate
@@ -31,7 +33,7 @@ from ltk.evaluation.metrics import GROUP_NAMES, group_accuracies
 from ltk.files import BEST
 from ltk.methods.base import Method
 
-_CHECK_EVERY = {"cpu": 1, "cuda": 50, "mps": 50}  # updates between looks at the loss; each look waits for the device
+_CHECK_EVERY = {"cpu": 1, "cuda": 50}  # updates between looks at the loss; each look waits for the device
 
 
 @dataclass
@@ -46,9 +48,9 @@ class Position:
         best_epoch: when that was; -1 before the first evaluation.
     """
 
-    epoch: int = 0
-    step: int = 0
-    update: int = 0
+    epoch: Annotated[int, Field(ge=0)] = 0
+    step: Annotated[int, Field(ge=0)] = 0
+    update: Annotated[int, Field(ge=0)] = 0
     best: float = -1.0
     best_epoch: int = -1
 
@@ -87,6 +89,7 @@ class Trainer:
         self._root = draws.fold(draws.make_key(settings.seed, built.device), 1)
         self._group_K = assign_groups(built.plan.manifest.counts, built.plan.groups)
         self.runner = create_runner(built, self.step, self.meters, self._root, reporter, run_dir.path)
+        seed_own(settings.seed)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continue from a checkpoint exactly."""
@@ -96,14 +99,11 @@ class Trainer:
             self.average.load(checkpoint.part("ema"))
         load_optimizer_tensors(self.optimizer, checkpoint.part("optim"))
         self.meters.load(checkpoint.part("meter"), self.built.device)
-        self.position = Position(**checkpoint.state["position"])
+        self.position = TypeAdapter(Position).validate_python(checkpoint.state["position"])
         if checkpoint.state["scaler"] and self.step.scaler.is_enabled():
             self.step.scaler.load_state_dict(checkpoint.state["scaler"])
-        self.step.num_bad.copy_(checkpoint.tensors["step.num_bad"])
-        generators = checkpoint.part("rng")
-        torch.set_rng_state(generators["cpu"])
-        if "cuda" in generators and self.built.device.type == "cuda":
-            torch.cuda.set_rng_state(generators["cuda"], self.built.device)
+        self.step.load(checkpoint.part("step"))
+        restore_own(checkpoint.part("rng"), self.built.device, self.config.run.seed, self.position.update)
         if distributed.is_leader():
             self.journal.rewind(self.position.epoch)
 
@@ -124,9 +124,8 @@ class Trainer:
             tensors |= {f"ema.{name}": value for name, value in self.average.tensors().items()}
         tensors |= {f"optim.{name}": value for name, value in optimizer_tensors(self.optimizer).items()}
         tensors |= {f"meter.{name}": value for name, value in self.meters.tensors().items()}
-        tensors |= {"step.num_bad": self.step.num_bad, "rng.cpu": torch.get_rng_state()}
-        if self.built.device.type == "cuda":
-            tensors["rng.cuda"] = torch.cuda.get_rng_state(self.built.device)
+        tensors |= {f"step.{name}": value for name, value in self.step.tensors().items()}
+        tensors |= {f"rng.{name}": value for name, value in gather_states(self.built.device).items()}
         state = {
             "position": vars(self.position),
             "scaler": self.step.scaler.state_dict(),
@@ -212,9 +211,11 @@ class Trainer:
         means = self.meters.means()
         if not means:
             raise DivergedError(f"no update of epoch {place.epoch + 1} was finite", "Try a lower --lr.")
+        if place.epoch + 1 == self.config.optim.epochs:
+            self.watch.require_updates(place.update)
         record: dict[str, Any] = {"epoch": place.epoch, "lr": self.learning_rate, **means}
-        if run.max_skips:
-            record["skipped"] = int(self.step.num_bad)
+        if run.max_skips or self.step.scaler.is_enabled():
+            record["skipped"] = int(self.step.num_left_out)
         if (place.epoch + 1) % run.eval_every == 0 or place.epoch + 1 == self.config.optim.epochs:
             record[self.built.plan.selection] = self._evaluate()
         record["best_epoch"] = place.best_epoch
@@ -243,6 +244,6 @@ class Trainer:
         place, epochs = self.position, self.config.optim.epochs
         raise StoppedError(
             f"stopped in epoch {min(place.epoch + 1, epochs)} of {epochs}, checkpoint saved",
-            f"Continue with: ltk train --resume {self.run_dir.path}",
+            f"Continue with: ltk train --resume {shlex.quote(str(self.run_dir.path))}",
             signal,
         )

@@ -13,7 +13,7 @@ from ltk.evaluation.groups import Groups
 from ltk.evaluation.logits import SavedLogits
 from ltk.evaluation.metrics import (
     FloatArray,
-    bootstrap_balanced,
+    balanced_interval,
     class_accuracies,
     class_totals,
     geometric_mean,
@@ -64,7 +64,7 @@ class Assessment:
         worst_accuracy: mean accuracy of these, None without any.
         macro_f1: mean F1 over the classes.
         geometric_mean: of the per-class accuracies.
-        balanced_interval: 95% interval of balanced accuracy over all classes (bootstrap).
+        balanced_interval: 95% interval of balanced accuracy over all classes.
         confusions: the most frequent mistakes.
         reliability: confidence against accuracy; its ``ece`` is the calibration error.
         classwise_ece: calibration error averaged over classes, None where it was not asked for.
@@ -131,7 +131,7 @@ def create_assessment(
         worst_accuracy=float(class_accuracies(correct_K, total_K)[last].mean()) if len(last) else None,
         macro_f1=macro_f1(outcome.predicted_N, saved.target_N, saved.num_classes),
         geometric_mean=geometric_mean(correct_K, total_K),
-        balanced_interval=bootstrap_balanced(correct_K, total_K),
+        balanced_interval=balanced_interval(correct_K, total_K),
         confusions=tuple(top_confusions(matrix_KK, total_K.astype(np.int64), SHOWN_CONFUSIONS)),
         reliability=reliability(outcome.confidence_N, outcome.is_correct),
         classwise_ece=classwise_ece(saved, adjustment) if with_classwise else None,

@@ -77,10 +77,12 @@ class Choice:
 
     Attributes:
         adjustment: the correction.
+        rules: its notes, with how a value was chosen in the place of one that was chosen on images.
         curve: the tuning curve, when a knob was tuned.
     """
 
     adjustment: Adjustment
+    rules: tuple[str, ...]
     curve: TuningCurve | None = None
 
 
@@ -113,7 +115,7 @@ def choose_adjustment(
         adjustment = _choose_temperature(request.temperature, adjustment, load_split, split)
     if request.cost is not None:
         adjustment = with_costs(adjustment, read_costs(request.cost, judged.class_names), request.cost.name)
-    return Choice(adjustment, curve)
+    return Choice(adjustment, _rules(request, adjustment, curve), curve)
 
 
 def _check(request: AdjustmentRequest) -> None:
@@ -123,6 +125,15 @@ def _check(request: AdjustmentRequest) -> None:
         raise UsageError("--tau, --tune and --oracle need a correction", "For example: --adjust la --tune")
     if request.tau is not None and (request.tune or request.oracle):
         raise UsageError("--tau fixes what --tune or --oracle would choose", "Leave one of them out.")
+
+
+def _rules(request: AdjustmentRequest, adjustment: Adjustment, curve: TuningCurve | None) -> tuple[str, ...]:
+    rules = list(adjustment.notes)
+    if curve:
+        rules[0] = rules[0].replace(f"tau={curve.chosen:g}", f"tau tuned on {curve.split}")
+    if request.temperature == "val":
+        rules = ["temperature fitted on val" if note.startswith("temperature ") else note for note in rules]
+    return tuple(rules)
 
 
 def _trained_prior(saved: SavedLogits, card: Mapping[str, Any]) -> tuple[int, ...] | None:
@@ -135,21 +146,20 @@ def _choose_strength(
 ) -> tuple[Adjustment, TuningCurve | None]:
     if request.adjust == "none":
         return start, None
+    build = _builder(request.adjust, start, judged, load_split, split)
     if not (request.tune or request.oracle):
-        return _builder(request.adjust, start, judged, load_split)(
-            request.tau if request.tau is not None else 1.0
-        ), None
+        return build(request.tau if request.tau is not None else 1.0), None
     tuned_on = judged if request.oracle else _validation(load_split, f"--tune chooses {request.adjust}'s strength")
-    on_split = _builder(request.adjust, start, tuned_on, load_split)
-    curve = tune(tuned_on, on_split, adjust=request.adjust, split=split if request.oracle else "val")
-    adjustment = _builder(request.adjust, start, judged, load_split)(curve.chosen)
-    return replace(adjustment, oracle=curve.split == split), curve
+    tuned_split = split if request.oracle else "val"
+    on_split = _builder(request.adjust, start, tuned_on, load_split, tuned_split)
+    curve = tune(tuned_on, on_split, adjust=request.adjust, split=tuned_split)
+    return replace(build(curve.chosen), oracle=tuned_split == split), curve
 
 
 def _builder(
-    adjust: str, start: Adjustment, applied_to: SavedLogits, load_split: SplitLoader
+    adjust: str, start: Adjustment, applied_to: SavedLogits, load_split: SplitLoader, split: str
 ) -> Callable[[float], Adjustment]:
-    """Return the correction as a function of tau, for the images it is applied to."""
+    """Return the correction as a function of tau, for the images it is applied to, those of a split."""
     if adjust == "la":
         return partial(adjust_logits, start, applied_to.class_counts)
     if adjust == "tau-norm":
@@ -159,17 +169,17 @@ def _builder(
                 "Use --adjust la, or retrain the classifier: ltk finetune-classifier RUN",
             )
         return partial(normalise_weights, start, applied_to.weight_norm_K, applied_to.bias_K)
-    transductive = adjust == "pn"
-    source, name = (applied_to, "") if transductive else _inductive_source(load_split)
+    source, source_split, name = (applied_to, split, "") if adjust == "pn" else _inductive_source(load_split)
     mass_K = predicted_mass(start, (source.logits_NK[rows] for rows in source.chunks()))
-    return partial(rebalance_predictions, start, mass_K, transductive=transductive, note=name)
+    return partial(rebalance_predictions, start, mass_K, transductive=source_split == split, note=name)
 
 
-def _inductive_source(load_split: SplitLoader) -> tuple[SavedLogits, str]:
+def _inductive_source(load_split: SplitLoader) -> tuple[SavedLogits, str, str]:
+    """The validation images if there are any, else the training images; they may be the judged ones all the same."""
     try:
-        return load_split("val"), "mass of the validation images"
+        return load_split("val"), "val", "mass of the validation images"
     except DataError:
-        return load_split("train"), "mass of the training images"
+        return load_split("train"), "train", "mass of the training images"
 
 
 def _validation(load_split: SplitLoader, purpose: str) -> SavedLogits:

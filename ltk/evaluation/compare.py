@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from ltk.errors import DataError, unknown_name
+from ltk.errors import DataError, UsageError, unknown_name
 from ltk.evaluation.groups import Groups
 from ltk.evaluation.metrics import IntArray
+from ltk.evaluation.names import is_called
 from ltk.evaluation.paired import Difference, class_weights, compare_seeds
 from ltk.evaluation.protocol import ProtocolDifference, protocol_differences
-from ltk.evaluation.recipes import Entry, Recipe, group_recipes
+from ltk.evaluation.recipes import Entry, Recipe, group_recipes, tell_apart
 
 BALANCED = "balanced"
 
@@ -79,13 +81,15 @@ def compare_entries(
     Args:
         entries: at least one.
         groups: groups of the classes, for the paired tests; none is made on them where those of the runs differ.
-        baseline: name of a recipe, method or run; by default the recipe of method "ce", else the first.
+        baseline: a recipe or method by name, or a run by name or path; by default the recipe of method "ce", else the
+            first.
         same_run: they are corrections of one run, named after what they differ in: rules and seeds are not at issue.
 
     Raises:
         DataError: they were not tested on the same images.
-        UsageError: no recipe of that name.
+        UsageError: no recipe of that name, or more than one.
     """
+    entries = tell_apart(entries)
     _require_same_images(entries)
     recipes = group_recipes(entries)
     base = _find_baseline(recipes, baseline)
@@ -123,12 +127,26 @@ def _require_same_images(entries: Sequence[Entry]) -> None:
 def _find_baseline(recipes: Sequence[Recipe], wanted: str | None) -> Recipe:
     if wanted is None:
         return next((recipe for recipe in recipes if recipe.card.get("method") == "ce"), recipes[0])
-    for recipe in recipes:
-        names = {recipe.name, recipe.card.get("method")}
-        names |= {entry.name for entry in (*recipe.entries, *recipe.repeated)}
-        if wanted in names:
-            return recipe
-    raise unknown_name("baseline", wanted, [recipe.name for recipe in recipes])
+    path = Path(wanted).resolve()
+    named = [recipe for recipe in recipes if recipe.name == wanted]
+    located = [recipe for recipe in recipes if any(entry.path == path for entry in _runs(recipe))]
+    found = named or located or [recipe for recipe in recipes if _may_be(recipe, wanted)]
+    if not found:
+        raise unknown_name("baseline", wanted, [recipe.name for recipe in recipes])
+    if len(found) > 1:
+        names = ", ".join(recipe.name for recipe in found)
+        raise UsageError(f"baseline {wanted!r} may be any of {names}", "Give one of these names, or the path of a run.")
+    return found[0]
+
+
+def _may_be(recipe: Recipe, wanted: str) -> bool:
+    """Whether a text is the method of a recipe, or calls one of its runs."""
+    names = {recipe.card.get("method"), *(entry.name for entry in _runs(recipe))}
+    return wanted in names or any(entry.path and is_called(entry.path, wanted) for entry in _runs(recipe))
+
+
+def _runs(recipe: Recipe) -> tuple[Entry, ...]:
+    return (*recipe.entries, *recipe.repeated)
 
 
 def _judged(target_N: IntArray, groups: Groups | None) -> list[str]:
@@ -153,6 +171,11 @@ def _seed_notes(recipes: Sequence[Recipe]) -> tuple[str, ...]:
         for recipe in recipes
         if recipe.repeated
     ]
+    notes += [
+        f"chosen for each run of {recipe.name}: {'; '.join(', '.join(entry.chosen) for entry in recipe.entries)}"
+        for recipe in recipes
+        if recipe.entries[0].chosen
+    ]
     single = [recipe.name for recipe in recipes if len(recipe.entries) == 1]
     if len(recipes) > 1 and single:
         notes.append(f"one seed ({', '.join(single)}): the chance of another training run is not in the intervals")
@@ -161,7 +184,7 @@ def _seed_notes(recipes: Sequence[Recipe]) -> tuple[str, ...]:
 
 def _notes(entries: Sequence[Entry], split: str) -> tuple[str, ...]:
     notes = []
-    if any(entry.card.get("transductive") or "transductive" in entry.card["adjustment"] for entry in entries):
+    if any("transductive" in entry.marks for entry in entries):
         notes.append(f"transductive figures use the whole unlabelled {split} set at once")
     if any("oracle" in entry.marks for entry in entries):
         notes.append(f"oracle figures chose a value on the {split} images")

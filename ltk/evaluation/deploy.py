@@ -11,13 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ltk.checkpoint import load_model_and_metadata
+from ltk.config_text import create_config, read_toml
 from ltk.data.geometry import centre_crop
 from ltk.data.image import ImageSpec
 from ltk.errors import DataError, UsageError
+from ltk.evaluation.class_names import find_other_class
 from ltk.evaluation.logits import SavedLogits
 from ltk.evaluation.pipeline import EvaluatedRun
 from ltk.evaluation.posthoc import Adjustment
+from ltk.evaluation.weights import find_weights, load_own_model
 from ltk.methods.base import Method
 
 
@@ -68,11 +70,13 @@ class Deployment:
         model: the module.
         class_names: K names, in the order of its outputs.
         facts: JSON-able: card, correction, image specification, version.
+        upright: it learnt from images turned as their EXIF orientation says.
     """
 
     model: DeployedModel
     class_names: tuple[str, ...]
     facts: Mapping[str, Any]
+    upright: bool = False
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -89,7 +93,7 @@ def create_deployment(result: EvaluatedRun) -> Deployment:
 
     Raises:
         UsageError: the correction needs the whole test set.
-        DataError: no such checkpoint, or it was trained on other classes or counts.
+        DataError: no such checkpoint, or it is another run's, or was trained on other classes or counts.
     """
     import ltk
 
@@ -99,10 +103,12 @@ def create_deployment(result: EvaluatedRun) -> Deployment:
             f"{adjustment.label} is computed from all judged images at once: a model for single images cannot carry it",
             "Use --adjust pn-inductive, or --adjust la; a prior can be given as a file.",
         )
-    method, metadata = load_model_and_metadata(run if saved.checkpoint == "last" else _file(run, saved.checkpoint))
+    method, metadata = load_own_model(run, find_weights(run, saved.checkpoint))
     _require_same_classes(saved, metadata, run)
     remove_training_only(method)
     image = ImageSpec.from_json(json.loads(metadata["image"]))
+    config = create_config(read_toml(run / "config.toml"), str(run / "config.toml"))
+    upright = bool(config.data.source.upright)
     facts = {
         "producer": f"ltk {ltk.__version__}",
         "run": result.run.name,
@@ -111,9 +117,10 @@ def create_deployment(result: EvaluatedRun) -> Deployment:
         "input": f"uint8 [batch, {image.channels}, {image.stored}, {image.stored}], 0..255, RGB or grey",
         "output": f"float32 [batch, {saved.num_classes}], probabilities",
         "image": image.as_json(),
+        "upright": upright,
         "card": {**result.run.rules},
     }
-    return Deployment(DeployedModel(method, image, adjustment), saved.class_names, facts)
+    return Deployment(DeployedModel(method, image, adjustment), saved.class_names, facts, upright)
 
 
 def remove_training_only(method: Method) -> None:
@@ -131,17 +138,14 @@ def remove_training_only(method: Method) -> None:
 
 
 def _require_same_classes(saved: SavedLogits, metadata: Mapping[str, str], run: Path) -> None:
-    for key, ours in (("class_names", saved.class_names), ("class_counts", saved.class_counts)):
-        stored = json.loads(metadata[key])
-        if stored is not None and tuple(stored) != ours:
-            raise DataError(
-                f"{run}: the checkpoint's {key.replace('_', ' ')} are not those of its logits",
-                "Delete the run's logits folder; they are computed again.",
-            )
-
-
-def _file(run: Path, checkpoint: str) -> Path:
-    path = run / "checkpoints" / f"{checkpoint}.safetensors"
-    if not path.exists():
-        raise DataError(f"{run} has no {checkpoint} checkpoint", "Use --checkpoint last.")
-    return path
+    counts, names = (json.loads(metadata[key]) for key in ("class_counts", "class_names"))
+    if len(counts or names) != saved.num_classes or find_other_class(names, saved.class_names) is not None:
+        differing = "class names"
+    elif counts is not None and tuple(counts) != saved.class_counts:
+        differing = "class counts"
+    else:
+        return
+    raise DataError(
+        f"{run}: the checkpoint's {differing} are not those of its logits",
+        "Delete the run's logits folder; they are computed again.",
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -15,10 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from ltk import distributed
-from ltk.checkpoint import find_model_file, load_model_and_metadata
 from ltk.config import DataSettings
 from ltk.config_text import create_config, read_toml
-from ltk.data.banks import open_bank
+from ltk.data.banks import open_bank, request_device
 from ltk.data.base import Source, Split
 from ltk.data.image import ImageSpec
 from ltk.data.sources import open_source
@@ -26,8 +26,11 @@ from ltk.data.splits import Groups, Manifest, parse_groups
 from ltk.data.transforms import create_eval_view
 from ltk.errors import DataError
 from ltk.evaluation.logits import SavedLogits, load_current_logits, logits_path, read_checksum, save_logits
+from ltk.evaluation.weights import find_weights, load_own_model
+from ltk.machine import choose_device, exact_float32
 from ltk.methods.base import Method
 from ltk.models.folding import fold_batch_norm
+from ltk.models.heads import ScaledLinear, linear_parameters
 
 Autocast = Callable[[], AbstractContextManager[object]]
 _CPU_BATCH, _GPU_BATCH = 64, 1000  # what stays in a CPU's cache; what fills a GPU
@@ -67,7 +70,8 @@ class EvalSet:
 
     def batches(self) -> Iterator[Tensor]:
         """Yield x_BCHW, normalised, in the order of the split."""
-        for images_BCHW in self._bank.stream(self._positions.split(self._batch_size)):
+        requests = self._positions.to(request_device(self._bank)).split(self._batch_size)
+        for images_BCHW in self._bank.stream(requests):
             yield self._view(images_BCHW)
 
     @torch.inference_mode()
@@ -86,7 +90,7 @@ class EvalSet:
         for x_BCHW in self.batches():
             network = network or fold_batch_norm(method, partial(_predict_some, x_BCHW=x_BCHW))
             with autocast():
-                logits.append(network.predict(x_BCHW).float())
+                logits.append(_predict_batch(network, x_BCHW))
         method.train(was_training)
         return torch.cat(logits)
 
@@ -96,7 +100,7 @@ class EvalSet:
         In half precision, where the figures are rounded anyway, BatchNorm is folded.
         """
         logits_NK = self.predict(method, autocast, fold=autocast is not nullcontext)
-        right_N = logits_NK.argmax(dim=1) == self.target_N
+        right_N = (logits_NK.argmax(dim=1) == self.target_N) & ~logits_NK.isnan().any(dim=1)
         num_classes = logits_NK.shape[1]
         counts = torch.stack(
             [
@@ -106,6 +110,16 @@ class EvalSet:
         )
         correct_K, total_K = (distributed.add_up(counts) if self._shared else counts).cpu().numpy()
         return correct_K, total_K
+
+
+def _predict_batch(network: Method, x_BCHW: Tensor) -> Tensor:
+    """Classify a batch, in halves where it does not fit into the GPU's memory."""
+    try:
+        return network.predict(x_BCHW).float()
+    except torch.OutOfMemoryError:
+        if len(x_BCHW) == 1:
+            raise
+    return torch.cat([_predict_batch(network, half_BCHW) for half_BCHW in x_BCHW.tensor_split(2)])
 
 
 def _predict_some(method: Method, x_BCHW: Tensor) -> Tensor:
@@ -125,31 +139,30 @@ def ensure_logits(
         root: where the images are now; None: where the run found them.
 
     Raises:
-        DataError: no such checkpoint or split, or the images are not those of the run.
+        DataError: no such checkpoint or split, or images or checkpoint are not those of the run.
+        EnvironmentFault: there is no such device.
     """
     current = load_current_logits(run, split, checkpoint)
     if current is not None:
         return current
-    weights = run / "checkpoints" / f"{checkpoint}.safetensors"
     config = create_config(read_toml(run / "config.toml"), str(run / "config.toml"))
     source = _open_again(run, config.data, root)
     manifest = Manifest.read(run / "split.json")
     splits = manifest.open(source)
     if split not in splits:
         raise DataError(f"{run} has no {split} split", f"It has {', '.join(sorted(splits))}.")
-    if checkpoint == "best" and not weights.exists():
-        raise DataError(f"{run} has no best checkpoint", "Use the last one, or train further.")
-    weights = weights if checkpoint == "best" else find_model_file(run)
+    weights = find_weights(run, checkpoint)
     checksum = read_checksum(weights)  # before the weights: if they change in between, the logits do not pass for new
-    method, metadata = load_model_and_metadata(weights)
+    method, metadata = load_own_model(run, weights)
     saved = compute_logits(
-        method.to(device),
+        method.to(choose_device(device)),
         splits[split],
         ImageSpec.from_json(json.loads(metadata["image"])),
         class_names=manifest.class_names,
         class_counts=tuple(json.loads(metadata["class_counts"]) or manifest.counts),
         groups=resolve_groups(config.data, source),
         checkpoint=checkpoint,
+        batch_size=config.run.eval_batch_size,
     )
     saved = replace(saved, weights_sha256=checksum)
     save_logits(saved, logits_path(run, split, checkpoint))
@@ -159,15 +172,15 @@ def ensure_logits(
 def _open_again(run: Path, data: DataSettings, root: Path | None) -> Source:
     """Open the data set of a run, whose images may have moved since."""
     if root is not None:
-        return open_configured_source(data.model_copy(update={"root": root}))
+        return open_configured_source(data.move(root))
     try:
         return open_configured_source(data)
     except DataError as error:
-        moved = f"If the images of the run have moved: ltk eval {run} --root DIR"
+        moved = f"If the images of the run have moved: ltk eval {shlex.quote(str(run))} --root DIR"
         raise DataError(error.message, f"{error.hint}; {moved}" if error.hint else moved) from error
 
 
-def compute_logits(
+def compute_logits(  # noqa: PLR0913 - what is saved beside the logits is among its arguments
     method: Method,
     split: Split,
     image: ImageSpec,
@@ -176,10 +189,12 @@ def compute_logits(
     class_counts: tuple[int, ...],
     groups: Groups,
     checkpoint: str,
+    batch_size: int = 0,
 ) -> SavedLogits:
-    """Return the logits of a method on a split, in float32."""
+    """Return the logits of a method on a split, in float32; ``batch_size`` is that of ``EvalSet``."""
     device = next(method.parameters()).device
-    logits_NK = EvalSet(split, image, device).predict(method)
+    with exact_float32():
+        logits_NK = EvalSet(split, image, device, batch_size).predict(method)
     norm_K, bias_K = _linear_classifier(method)
     return SavedLogits(
         logits_NK=logits_NK.cpu().numpy(),
@@ -206,7 +221,7 @@ def fingerprint_split(split: Split) -> str:
 def _linear_classifier(method: Method) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Row norms and bias of the linear layer that ``predict`` ends with, where there is one."""
     head = method.get_submodule(method.classifier_name) if method.classifier_name else None
-    if type(head) is not nn.Linear:  # a subclass may do more, such as scale its logits
+    if head is None or type(head) not in (nn.Linear, ScaledLinear):  # others may do more, such as normalise features
         return None, None
-    bias = None if head.bias is None else head.bias.detach().float().cpu().numpy()
-    return head.weight.detach().float().norm(dim=1).cpu().numpy(), bias
+    weight_KD, bias_K = linear_parameters(head)
+    return weight_KD.float().norm(dim=1).cpu().numpy(), bias_K.float().cpu().numpy()

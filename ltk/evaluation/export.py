@@ -30,24 +30,29 @@ FACTS_FILE = "ltk.json"  # inside a PT2 archive
 Runner = Callable[[Tensor], NDArray[np.float32]]
 
 
-def export_model(deployment: Deployment, path: Path, style: str) -> None:
-    """Write a model file.
+def export_model(deployment: Deployment, path: Path) -> None:
+    """Write a model file, in the format that its ending names.
 
     Args:
         deployment: model, class names and facts.
-        path: file to write or replace.
-        style: "onnx" or "pt2".
+        path: file .onnx or .pt2 to write or replace.
 
     Raises:
-        UsageError: no such format.
+        UsageError: another ending.
         EnvironmentFault: the packages that write ONNX are not installed, or the disk does not take the file.
     """
-    if style not in FORMATS:
-        raise unknown_name("export format", style, FORMATS)
+    style = _read_style(path)
     data = _to_onnx(deployment) if style == "onnx" else _to_pt2(deployment)
     with disk_faults(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, data)
+
+
+def _read_style(path: Path) -> str:
+    style = path.suffix.lower().removeprefix(".")
+    if style not in FORMATS:
+        raise unknown_name("export format", style, FORMATS)
+    return style
 
 
 def _to_onnx(deployment: Deployment) -> bytes:
@@ -108,9 +113,10 @@ def open_exported(path: Path) -> Runner:
     """Return a function from uint8 images_BCHW to probabilities_BK that runs the file.
 
     Raises:
+        UsageError: neither .onnx nor .pt2.
         EnvironmentFault: onnxruntime is not installed.
     """
-    if path.suffix == ".pt2":
+    if _read_style(path) == "pt2":
         module: Any = torch.export.load(path).module()
         return lambda images_BCHW: module(images_BCHW).detach().numpy()
     try:

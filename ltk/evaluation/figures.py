@@ -11,6 +11,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from scipy.sparse import csr_array
 
 from ltk.data.statistics import tolerate_missing_glyphs
@@ -202,6 +203,7 @@ def draw_training(records: Sequence[Mapping[str, Any]]) -> Figure | None:
     if losses:
         axes.plot(*zip(*losses, strict=True), color=_GREY, linewidth=1, label="loss")
     axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_ylabel("training loss (grey)")
     above = axes.twinx()
     above.spines["right"].set_visible(True)

@@ -13,8 +13,11 @@ from numpy.typing import ArrayLike
 from ltk.data.splits import Groups as Limits
 from ltk.data.splits import assign_groups, parse_groups
 from ltk.errors import DataError
-from ltk.evaluation.inputs import check_names, read_rows
+from ltk.evaluation.inputs import read_class_values
 from ltk.evaluation.metrics import GROUP_NAMES, BoolArray, IntArray
+
+# What tables and verdicts have of their own beside the groups.
+_TAKEN = ("all", "balanced", "recipe", "seeds", "network", "width", "params")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,8 @@ def create_groups(class_counts_K: ArrayLike, rule: Limits | str, class_names: Se
 
     Raises:
         UsageError: the rule is none of these.
-        DataError: the file leaves a class out or names one that does not exist.
+        DataError: the file leaves a class out, lists one twice or names one that does not exist, or a group has a name
+            that tables use for something else.
     """
     if isinstance(rule, str) and Path(rule).is_file():
         return _read_groups(Path(rule), class_names, class_counts_K)
@@ -66,11 +70,12 @@ def create_groups(class_counts_K: ArrayLike, rule: Limits | str, class_names: Se
 
 
 def _read_groups(path: Path, class_names: Sequence[str], counts_K: ArrayLike) -> Groups:
-    chosen = {name: group for _, (name, group) in read_rows(path, 2)}
-    check_names(chosen, class_names, path)
-    missing = [name for name in class_names if name not in chosen]
-    if missing:
-        raise DataError(f"{path}: no group for {', '.join(missing[:5])}", f"{len(missing)} classes are missing.")
+    rows = read_class_values(path, class_names, "group")
+    for line, group in rows.values():
+        if group in _TAKEN or not group or "," in group:
+            hint = f"Any but {', '.join(_TAKEN)}, without a comma."
+            raise DataError(f"{path}:{line}: a group cannot be called {group!r}", hint)
+    chosen = {name: group for name, (_, group) in rows.items()}
     counts = dict(zip(class_names, np.asarray(counts_K).tolist(), strict=True))
     sizes = {group: mean(counts[n] for n in class_names if chosen[n] == group) for group in chosen.values()}
     names = tuple(sorted(sizes, key=lambda group: -sizes[group]))

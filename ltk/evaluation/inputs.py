@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 
 from ltk.errors import DataError, unknown_name
 from ltk.evaluation.metrics import FloatArray
+from ltk.files import read_bytes
 
 
 def read_rows(path: Path, fields: int) -> list[tuple[int, list[str]]]:
@@ -20,9 +22,11 @@ def read_rows(path: Path, fields: int) -> list[tuple[int, list[str]]]:
         DataError: unreadable, or a line with another number of fields.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [(i, [cell.strip() for cell in row]) for i, row in enumerate(csv.reader(file), 1) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        text = io.StringIO(read_bytes(path).decode("utf-8-sig"), newline="")
+        rows = [(i, [cell.strip() for cell in row]) for i, row in enumerate(csv.reader(text), 1) if row]
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"cannot read {path}: {error}") from error
     for line, row in rows:
         if len(row) != fields:
@@ -42,6 +46,33 @@ def check_names(names: Iterable[str], class_names: Sequence[str], path: Path) ->
             raise DataError(f"{path}: {fault.message}", fault.hint)
 
 
+def read_class_values(path: Path, class_names: Sequence[str], kind: str) -> dict[str, tuple[int, str]]:
+    """Read ``class,value`` lines, one for every class.
+
+    Args:
+        path: the file.
+        class_names: all classes.
+        kind: what the value is, for messages.
+
+    Returns:
+        line number and value of each class.
+
+    Raises:
+        DataError: unreadable, a class missing, unknown or listed twice.
+    """
+    found: dict[str, tuple[int, str]] = {}
+    for line, (name, value) in read_rows(path, 2):
+        if name in found:
+            hint = f"Give each class one {kind}."
+            raise DataError(f"{path}:{line}: class {name!r} stands in line {found[name][0]} already", hint)
+        found[name] = line, value
+    check_names(found, class_names, path)
+    missing = [name for name in class_names if name not in found]
+    if missing:
+        raise DataError(f"{path}: no {kind} for {', '.join(missing[:5])}", f"{len(missing)} classes are missing.")
+    return found
+
+
 def read_prior(path: Path, class_names: Sequence[str]) -> FloatArray:
     """Read ``class,share`` lines; shares need not sum to 1.
 
@@ -49,13 +80,10 @@ def read_prior(path: Path, class_names: Sequence[str]) -> FloatArray:
         prior_K that sums to 1.
 
     Raises:
-        DataError: unreadable, a class missing, or a share that is not a number of at least 0.
+        DataError: unreadable, a class missing or listed twice, or a share that is not a number of at least 0.
     """
-    shares = {row[0]: _number(row[1], path, line) for line, row in read_rows(path, 2)}
-    check_names(shares, class_names, path)
-    missing = [name for name in class_names if name not in shares]
-    if missing:
-        raise DataError(f"{path}: no share for {', '.join(missing[:5])}", f"{len(missing)} classes are missing.")
+    rows = read_class_values(path, class_names, "share")
+    shares = {name: _number(text, path, line) for name, (line, text) in rows.items()}
     prior_K = np.array([shares[name] for name in class_names])
     if prior_K.sum() <= 0:
         raise DataError(f"{path}: all shares are 0", "Give at least one class a share.")

@@ -10,22 +10,38 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from safetensors import SafetensorError, safe_open
 
 from ltk.data.splits import Groups as Limits
-from ltk.errors import DataError, DivergedError
+from ltk.errors import DataError, DivergedError, unknown_name
 from ltk.evaluation.metrics import IntArray
-from ltk.files import disk_faults
+from ltk.files import check_checkpoint, disk_faults, open_file
+from ltk.settings import Settings
 
 _CHUNK_VALUES = 1 << 22  # 16 MB of float32 at a time
+_SPLITS = ("train", "val", "test")
 _BLANK = b"0" * 64
 _DIGEST, _WEIGHTS = "sha256", "weights_sha256"
-_ARRAYS = ("logits_NK", "target_N", "index_N", "weight_norm_K", "bias_K")
+# Each with its type, in the words of safetensors, and its number of dimensions.
+_ARRAYS = {
+    "logits_NK": ("F32", 2),
+    "target_N": ("I64", 1),
+    "index_N": ("I64", 1),
+    "weight_norm_K": ("F32", 1),
+    "bias_K": ("F32", 1),
+}
 _DTYPES: dict[str, type[np.generic]] = {"F32": np.float32, "I64": np.int64}
+
+
+class _Metadata(Settings, strict=True):
+    class_names: list[str]
+    class_counts: list[Annotated[int, Field(ge=0)]]
+    groups: Literal["tertile"] | Annotated[list[int], Field(min_length=2, max_length=2)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +85,8 @@ class SavedLogits:
             )
         if not (len(self.target_N) == len(self.index_N) == images):
             raise DataError(f"{images} rows of logits, {len(self.target_N)} labels, {len(self.index_N)} positions")
+        if any(part is not None and part.shape != (classes,) for part in (self.weight_norm_K, self.bias_K)):
+            raise DataError(f"{classes} logits per image, another number of classifier weights or biases")
         if self.target_N.min() < 0 or self.target_N.max() >= classes:
             raise DataError(f"labels reach from {self.target_N.min()} to {self.target_N.max()}, classes are {classes}")
 
@@ -132,7 +150,14 @@ def save_logits(saved: SavedLogits, path: Path) -> None:
 
 
 def logits_path(run: Path, split: str, checkpoint: str = "last") -> Path:
-    """Return where the logits of a run's checkpoint on a split are kept."""
+    """Return where the logits of a run's checkpoint on a split are kept.
+
+    Raises:
+        UsageError: no run has such a checkpoint or split.
+    """
+    check_checkpoint(checkpoint)
+    if split not in _SPLITS:
+        raise unknown_name("split", split, _SPLITS)
     return run / "logits" / (f"{split}.safetensors" if checkpoint == "last" else f"{split}-{checkpoint}.safetensors")
 
 
@@ -176,6 +201,9 @@ def load_logits(path: Path) -> SavedLogits:
     metadata = header.pop("__metadata__", {})
     stored = metadata.get(_DIGEST, "")
     arrays: dict[str, Any] = {}
+    for name, entry in header.items():
+        if (entry["dtype"], len(entry["shape"])) != _ARRAYS.get(name):
+            raise _damaged(path, f"it holds {name} as {entry['dtype']} {entry['shape']}")
     with path.open("rb") as file:
         digest = hashlib.sha256(file.read(length).replace(stored.encode(), _BLANK, 1))
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
@@ -191,18 +219,20 @@ def load_logits(path: Path) -> SavedLogits:
 
 def _unpack(arrays: dict[str, Any], metadata: dict[str, str], path: Path) -> SavedLogits:
     try:
-        groups = json.loads(metadata["groups"])
+        told = _Metadata.model_validate({name: json.loads(metadata[name]) for name in _Metadata.model_fields})
         return SavedLogits(
             **arrays,
-            class_names=tuple(json.loads(metadata["class_names"])),
-            class_counts=tuple(json.loads(metadata["class_counts"])),
-            groups=groups if isinstance(groups, str) else (groups[0], groups[1]),
+            class_names=tuple(told.class_names),
+            class_counts=tuple(told.class_counts),
+            groups=told.groups if isinstance(told.groups, str) else (told.groups[0], told.groups[1]),
             fingerprint=metadata["fingerprint"],
             checkpoint=metadata["checkpoint"],
             weights_sha256=metadata.get(_WEIGHTS, ""),
         )
     except (KeyError, TypeError) as error:
         raise _damaged(path, f"it lacks {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, "its names, counts or groups of classes are none") from error
 
 
 def _read_header(path: Path) -> tuple[dict[str, Any], int]:
@@ -212,7 +242,7 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
     it makes, twice the memory, and a mapped file that shrinks kills the process.
     """
     try:
-        with safe_open(path, framework="np"), path.open("rb") as file:
+        with open_file(path) as file, safe_open(path, framework="np"):
             length = int.from_bytes(file.read(8), "little")
             return json.loads(file.read(length)), 8 + length
     except FileNotFoundError as error:

@@ -52,7 +52,17 @@ def _assess_rows(
     scores_BK = adjustment.scores(logits_BK)
     decisions_BK = adjustment.decisions(scores_BK)
     predicted_B = predict_classes(decisions_BK)
-    log_total_B = log_sum_exp(scores_BK)
-    chosen_B = np.take_along_axis(scores_BK, predicted_B[:, None], axis=1)[:, 0]
+    confidence_B = answer_confidence(scores_BK, predicted_B)
     own_B = np.take_along_axis(scores_BK, target_B[:, None], axis=1)[:, 0]
-    return predicted_B, target_ranks(decisions_BK, target_B), np.exp(chosen_B - log_total_B), log_total_B - own_B
+    return predicted_B, target_ranks(decisions_BK, target_B), confidence_B, log_sum_exp(scores_BK) - own_B
+
+
+def answer_confidence(scores_BK: FloatArray, predicted_B: IntArray) -> FloatArray:
+    """Return the probability of each answer, in float64: in float32 all of high confidence are 1, and alike.
+
+    Args:
+        scores_BK: adjusted logits.
+        predicted_B: the answers; -1 stands where a score is nan, and so does the confidence.
+    """
+    chosen_B = np.take_along_axis(scores_BK, predicted_B[:, None], axis=1)[:, 0]
+    return np.asarray(np.exp(chosen_B - log_sum_exp(scores_BK)))

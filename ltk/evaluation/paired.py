@@ -2,6 +2,9 @@
 
 Sources: McNemar 1947 with the mid-p correction (Fagerland, Lydersen, Laake 2013); adjusted Wald interval of a paired
 difference (Bonett, Price 2012); degrees of freedom after Welch-Satterthwaite.
+
+A verdict of "helps" or "hurts" needs both: a p-value below 0.05 and a 95% interval that leaves out 0. McNemar's test
+and the interval of Bonett and Price are no inversions of each other: near the limit one may speak without the other.
 """
 
 from __future__ import annotations
@@ -37,8 +40,9 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """Return "helps", "hurts" or "is not distinguishable"."""
-        if self.p_value >= LEVEL:
+        """Return "helps", "hurts" or "is not distinguishable"; p-value and interval must agree."""
+        low, high = self.interval
+        if self.p_value >= LEVEL or low <= 0 <= high:
             return "is not distinguishable"
         return "helps" if self.value > 0 else "hurts"
 
@@ -82,7 +86,11 @@ def compare_seeds(
     """Compare two recipes, each trained from several seeds, on the same images; one seed each is ``compare_pair``.
 
     The variance of the difference is that of the images (paired, of accuracies averaged over seeds) plus that of the
-    seeds of each side that has two or more.
+    seeds of each side that has two or more. That of the images is taken as if two more had been seen, one right for
+    either side alone, as in the interval of Bonett and Price: a few images that all agree prove nothing.
+
+    Returns:
+        None without images.
 
     Args:
         first_SN: whether the first recipe is right, one array per seed.
@@ -94,14 +102,15 @@ def compare_seeds(
     weight = 1.0 if weight_N is None else weight_N
     first, second = np.asarray(first_SN, np.float64) * weight, np.asarray(second_SN, np.float64) * weight
     images = first.shape[1]
-    if images < 2:
+    if not images:
         return None
     difference_N = first.mean(axis=0) - second.mean(axis=0)
-    error, freedom = _standard_error(difference_N, first, second)
+    error, freedom = _standard_error(np.append(difference_N, (1, -1)), first, second)
     value = float(difference_N.mean())
     half = error * float(t.ppf(1 - LEVEL / 2, freedom))
-    p_value = float(2 * t.sf(abs(value) / error, freedom)) if error else float(value == 0)
-    return Difference(value, (value - half, value + half), p_value, images, "paired t over seeds and images")
+    p_value = float(2 * t.sf(abs(value) / error, freedom))
+    interval = (max(-1.0, value - half), min(1.0, value + half))
+    return Difference(value, interval, p_value, images, "paired t over seeds and images")
 
 
 def accuracy_interval(correct_SN: Sequence[BoolArray]) -> tuple[float, float] | None:

@@ -11,7 +11,7 @@ from ltk.evaluation.groups import Groups, create_groups
 from ltk.evaluation.logits import SavedLogits, load_current_logits
 from ltk.evaluation.outcomes import Outcome, assess
 from ltk.evaluation.posthoc import Adjustment
-from ltk.evaluation.recipes import Entry, create_entry, describe_checkpoint
+from ltk.evaluation.recipes import Entry, create_entry, describe_checkpoint, find_marks
 from ltk.evaluation.runs import RunInfo, read_run
 from ltk.evaluation.tune import TuningCurve
 
@@ -28,6 +28,7 @@ class EvaluatedRun:
         saved: their logits.
         groups: groups of the classes.
         adjustment: the correction.
+        rules: what the correction does, with how a value was chosen in the place of one that was chosen on images.
         outcome: the corrected model's answers.
         curve: how the correction's strength was tuned, if it was.
     """
@@ -37,6 +38,7 @@ class EvaluatedRun:
     saved: SavedLogits
     groups: Groups
     adjustment: Adjustment
+    rules: tuple[str, ...]
     outcome: Outcome
     curve: TuningCurve | None = None
 
@@ -48,12 +50,12 @@ class EvaluatedRun:
     @property
     def is_oracle(self) -> bool:
         """Whether weights or correction were chosen on the judged images."""
-        return self.adjustment.oracle or "oracle" in self.checkpoint
+        return "oracle" in self.marks
 
     @property
     def marks(self) -> tuple[str, ...]:
-        """See ``Entry.marks``."""
-        return (*(["oracle"] if self.is_oracle else []), *(["unfinished"] if self.run.unfinished else []))
+        """What was done to its logits, then as in ``Entry.marks``."""
+        return (*self.adjustment.notes, *find_marks(self.run.rules, self.checkpoint, self.adjustment))
 
     def assessment(self, *, worst: int = 5, with_classwise: bool = False) -> Assessment:
         """Return all figures; see ``create_assessment``."""
@@ -62,10 +64,16 @@ class EvaluatedRun:
         )
 
     def entry(self, name: str = "") -> Entry:
-        """Return what a comparison needs, under the run's name or another one."""
-        label = self.adjustment.label
-        return create_entry(
-            name or self.run.name, self.run.rules, self.saved, self.outcome, self.groups, label, self.split
+        """Return what a comparison needs, under the run's name or another one that tells its correction."""
+        rule, chosen = replace(self.adjustment, notes=self.rules), set(self.adjustment.notes) - set(self.rules)
+        entry = create_entry(
+            name or self.run.name, self.run.rules, self.saved, self.outcome, self.groups, rule, self.split
+        )
+        return replace(
+            entry,
+            corrections=() if name else self.rules,
+            chosen=(*entry.chosen, *(note for note in self.adjustment.notes if note in chosen)),
+            path=self.run.path.resolve(),
         )
 
 
@@ -112,7 +120,8 @@ class Judge:
             if choice.curve:
                 choice.curve.write(path / "logits")
             outcome = assess(saved, choice.adjustment)
-            results.append(EvaluatedRun(run, self.split, saved, groups, choice.adjustment, outcome, choice.curve))
+            corrected = (choice.adjustment, choice.rules, outcome, choice.curve)
+            results.append(EvaluatedRun(run, self.split, saved, groups, *corrected))
         return results
 
     def loader(self, path: Path) -> SplitLoader:

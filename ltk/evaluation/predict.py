@@ -13,13 +13,15 @@ import torch
 from torch import Tensor
 
 from ltk.data.decode import try_read_images
-from ltk.data.folder import SUFFIXES
+from ltk.data.folder import SUFFIXES, is_hidden
 from ltk.errors import DataError
 from ltk.evaluation.deploy import Deployment
-from ltk.evaluation.metrics import FloatArray
+from ltk.evaluation.metrics import FloatArray, IntArray, predict_classes
+from ltk.evaluation.outcomes import answer_confidence
 from ltk.evaluation.posthoc import Adjustment
 
 _BATCH = 64
+_NO_ANSWER = "the logits of the model are not finite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +30,10 @@ class Prediction:
 
     Attributes:
         image: its path.
-        answer: the class; empty when the image cannot be read.
+        answer: the class; empty when there is none.
         probability: of the answer, nan when there is none.
         abstain: the answer should not be trusted, or there is none.
-        fault: why the image cannot be read; empty otherwise.
+        fault: why there is no answer, such as an image that cannot be read; empty otherwise.
     """
 
     image: str
@@ -42,7 +44,7 @@ class Prediction:
 
 
 def find_images(places: Sequence[Path]) -> list[Path]:
-    """Return the image files at some places: files as they are, folders with all below them, sorted.
+    """Return the image files at some places: files as they are, of folders all that training would read, sorted.
 
     Raises:
         DataError: a place does not exist, or there is no image at all.
@@ -51,11 +53,17 @@ def find_images(places: Sequence[Path]) -> list[Path]:
     for place in places:
         if not place.exists():
             raise DataError(f"{place} does not exist", "Give image files or folders of images.")
-        below = (path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-        found += sorted(below) if place.is_dir() else [place]
+        found += sorted(_walk(place)) if place.is_dir() else [place]
     if not found:
         raise DataError(f"no images in {', '.join(map(str, places))}", f"Known endings: {', '.join(SUFFIXES)}.")
     return found
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for path in folder.rglob("*"):
+        is_left_out = any(map(is_hidden, path.relative_to(folder).parts))
+        if path.suffix.lower() in SUFFIXES and not is_left_out and path.is_file():
+            yield path
 
 
 def predict_images(
@@ -71,24 +79,25 @@ def predict_images(
     """
     for start in range(0, len(paths), _BATCH):
         part = paths[start : start + _BATCH]
-        images_BCHW, faults = try_read_images(part, deployment.model.stored)
-        probability_BK, decision_BK = _decide(deployment, adjustment, _match_channels(images_BCHW, deployment))
-        broken = dict(faults)
+        images_BCHW, faults = try_read_images(part, deployment.model.stored, upright=deployment.upright)
+        answer_B, confidence_B = _decide(deployment, adjustment, _match_channels(images_BCHW, deployment))
+        broken = dict.fromkeys(np.flatnonzero(~np.isfinite(confidence_B)).tolist(), _NO_ANSWER) | dict(faults)
         for i, path in enumerate(part):
             if i in broken:
                 yield Prediction(str(path), "", float("nan"), True, broken[i])
                 continue
-            answer = int(decision_BK[i].argmax())
-            probability = float(probability_BK[i, answer])
-            yield Prediction(
-                str(path), deployment.class_names[answer], probability, bool(probability < limit_K[answer])
-            )
+            answer, probability = int(answer_B[i]), float(confidence_B[i])
+            abstain = bool(probability < limit_K[answer])
+            yield Prediction(str(path), deployment.class_names[answer], probability, abstain)
 
 
 @torch.inference_mode()
-def _decide(deployment: Deployment, adjustment: Adjustment, images_BCHW: Tensor) -> tuple[FloatArray, FloatArray]:
-    scores_BK = deployment.model.scores(images_BCHW)
-    return scores_BK.softmax(dim=1).numpy(), adjustment.decisions(scores_BK.numpy())
+def _decide(deployment: Deployment, adjustment: Adjustment, images_BCHW: Tensor) -> tuple[IntArray, FloatArray]:
+    """Return answers and confidences, computed as those of the validation images that gave the limits."""
+    scores_BK = deployment.model.scores(images_BCHW).numpy()
+    with np.errstate(invalid="ignore"):  # infinite scores have no probabilities
+        answer_B = predict_classes(adjustment.decisions(scores_BK))
+        return answer_B, answer_confidence(scores_BK, answer_B)
 
 
 def _match_channels(images_BCHW: Tensor, deployment: Deployment) -> Tensor:

@@ -9,8 +9,9 @@ from typing import Any
 # What a reader should see first, in the order in which it usually matters.
 _FIRST = (
     "dataset", "imb", "imb_type", "subset", "fingerprint", "train_images", "backbone", "width", "parameters", "init",
-    "epochs", "images_seen", "unfinished", "views", "streams", "selection", "checkpoint", "adjustment", "transductive",
-    "prior", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "schedule", "clip", "drop_last", "batch_size",
+    "epochs", "images_seen", "unfinished", "views", "streams", "selection", "tuned", "checkpoint", "adjustment",
+    "transductive", "prior", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "schedule", "clip", "drop_last",
+    "batch_size",
 )  # fmt: skip
 _NOT_PROTOCOL = {"method", "options", "preset", "seed", "parent", "stage_one"}
 _NOT_RECIPE = {"seed", "parent"}  # of which run a second stage is made differs from seed to seed
@@ -64,8 +65,20 @@ def _order(cards: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def recipe_key(card: Mapping[str, Any]) -> str:
-    """Return a text that is equal for runs of one recipe: everything on the card but the seed and the parent run."""
-    return repr(sorted((key, repr(value)) for key, value in card.items() if key not in _NOT_RECIPE))
+    """Return a text that is equal for runs of one recipe: all of the card but seed, parent run and tuned values."""
+    rules = {key: value for key, value in card.items() if key not in _NOT_RECIPE}
+    if "tuned" in rules:
+        options = rules.get("options", {})
+        rules["options"] = {key: value for key, value in options.items() if key not in rules["tuned"]}
+    if "stage_one" in rules:
+        rules["stage_one"] = recipe_key(rules["stage_one"])
+    return repr(sorted((key, repr(value)) for key, value in rules.items()))
+
+
+def tuned_values(card: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the options whose value was chosen on images of the run, as text: "tau=1.6"."""
+    options = card.get("options", {})
+    return tuple(f"{key}={show_rule(key, options.get(key))}" for key in card.get("tuned", ()))
 
 
 def seed_key(card: Mapping[str, Any]) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
@@ -13,9 +14,11 @@ import numpy as np
 from ltk.evaluation.groups import Groups
 from ltk.evaluation.logits import SavedLogits
 from ltk.evaluation.metrics import BoolArray, IntArray
+from ltk.evaluation.names import shortest_name, with_marks
 from ltk.evaluation.outcomes import Outcome
 from ltk.evaluation.paired import accuracy_interval
-from ltk.evaluation.protocol import recipe_key, seed_key
+from ltk.evaluation.posthoc import Adjustment, no_adjustment
+from ltk.evaluation.protocol import recipe_key, seed_key, tuned_values
 from ltk.evaluation.summary import Summary, summarise_ranks
 from ltk.methods import METHODS
 from ltk.presets import STAGE_TWO
@@ -34,6 +37,10 @@ class Entry:
         summary: accuracy by group.
         groups: the groups of its classes.
         split: the images it is judged on.
+        marks: what a reader has to know of its figures wherever they stand, see ``find_marks``.
+        corrections: what was done to the logits, unless the name tells it.
+        chosen: its own values where the rule is to choose them on images.
+        path: of the run, absolute, where it is one.
     """
 
     name: str
@@ -44,20 +51,18 @@ class Entry:
     summary: Summary
     groups: Groups
     split: str = "test"
-
-    @property
-    def marks(self) -> tuple[str, ...]:
-        """What a reader has to know of its figures wherever they stand: oracle, unfinished."""
-        is_oracle = "oracle" in f"{self.card['checkpoint']} {self.card['adjustment']}"
-        return (*(["oracle"] if is_oracle else []), *(["unfinished"] if self.card.get("unfinished") else []))
+    marks: tuple[str, ...] = ()
+    corrections: tuple[str, ...] = ()
+    chosen: tuple[str, ...] = ()
+    path: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Runs that differ in nothing but their seed.
+    """Runs that differ in nothing but their seed, and in what is chosen for each by one rule.
 
     Attributes:
-        name: shown in tables.
+        name: unique in a comparison.
         entries: one per seed.
         repeated: further runs of a seed that is there already; they are not counted.
     """
@@ -80,6 +85,11 @@ class Recipe:
     def marks(self) -> tuple[str, ...]:
         """See ``Entry.marks``."""
         return self.entries[0].marks
+
+    @property
+    def label(self) -> str:
+        """Its name with its corrections and marks, for whatever shows its figures."""
+        return with_marks(self.name, (*self.entries[0].corrections, *self.marks))
 
     def accuracy(self, group: str, balanced: bool = False) -> tuple[float, float | None] | None:
         """Return mean and standard deviation over seeds of a group's accuracy; None for an empty group.
@@ -105,7 +115,7 @@ def create_entry(
     saved: SavedLogits,
     outcome: Outcome,
     groups: Groups,
-    adjustment: str = "none",
+    adjustment: Adjustment | None = None,
     split: str = "test",
 ) -> Entry:
     """Reduce one evaluated model to what a comparison needs.
@@ -116,20 +126,41 @@ def create_entry(
         saved: labels and counts.
         outcome: its answers.
         groups: groups of the classes.
-        adjustment: what was done to the logits, in words.
+        adjustment: what was done to the logits; its notes say by which rules.
         split: the images it is judged on.
     """
     order = np.argsort(saved.index_N, kind="stable")
+    adjustment = adjustment or no_adjustment(saved.num_classes)
+    checkpoint = describe_checkpoint(saved.checkpoint, card, split)
     return Entry(
         name=name,
-        card={**card, "checkpoint": describe_checkpoint(saved.checkpoint, card, split), "adjustment": adjustment},
+        card={**card, "checkpoint": checkpoint, "adjustment": adjustment.label},
         correct_N=outcome.is_correct[order],
         target_N=saved.target_N[order],
         fingerprint=saved.fingerprint,
         summary=summarise_ranks(outcome.rank_N, saved, groups),
         groups=groups,
         split=split,
+        marks=find_marks(card, checkpoint, adjustment),
+        corrections=adjustment.notes,
+        chosen=tuned_values(card),
     )
+
+
+def find_marks(card: Mapping[str, Any], checkpoint: str, adjustment: Adjustment) -> tuple[str, ...]:
+    """Return what a reader has to know of figures wherever they stand: transductive, oracle, unfinished.
+
+    Args:
+        card: the run's protocol card.
+        checkpoint: how the weights were chosen, see ``describe_checkpoint``.
+        adjustment: what was done to the logits.
+    """
+    facts = {
+        "transductive": adjustment.transductive or card.get("transductive"),
+        "oracle": adjustment.oracle or checkpoint.endswith("(oracle)"),
+        "unfinished": card.get("unfinished"),
+    }
+    return tuple(mark for mark, holds in facts.items() if holds)
 
 
 def describe_checkpoint(checkpoint: str, card: Mapping[str, Any], split: str) -> str:
@@ -146,16 +177,31 @@ def describe_checkpoint(checkpoint: str, card: Mapping[str, Any], split: str) ->
     return f"{chosen} (oracle)" if chosen.endswith(f" on {split}") else chosen
 
 
+def tell_apart(entries: Sequence[Entry]) -> list[Entry]:
+    """Return the entries; runs of one name are called by as much of their paths as it takes to tell them apart."""
+
+    def rename(entry: Entry) -> Entry:
+        namesakes = {other.path for other in entries if other.path and other.name == entry.name}
+        if entry.path is None or namesakes == {entry.path}:
+            return entry
+        return replace(entry, name=shortest_name(entry.path, namesakes))
+
+    return [rename(entry) for entry in entries]
+
+
 def group_recipes(entries: Sequence[Entry]) -> tuple[Recipe, ...]:
     """Put runs that differ in their seed alone together; of two with the same seed the first counts.
 
     They are named after their method or recipe; after the preset's recipe where that is not unique; else after a run.
+
+    Args:
+        entries: of unlike names, see ``tell_apart``.
     """
     found: dict[str, list[Entry]] = {}
     repeated: dict[str, list[Entry]] = {}
     for entry in entries:
-        key, seed = recipe_key(entry.card), seed_key(entry.card)
-        is_known = bool(seed) and seed in {seed_key(other.card) for other in found.get(key, ())}
+        key, training = recipe_key(entry.card), _training(entry)
+        is_known = bool(training) and training in map(_training, found.get(key, ()))
         (repeated if is_known else found).setdefault(key, []).append(entry)
     cards = [members[0].card for members in found.values()]
     methods, recipes = Counter(map(_name_of, cards)), Counter(map(_preset_recipe, cards))
@@ -166,7 +212,16 @@ def group_recipes(entries: Sequence[Entry]) -> tuple[Recipe, ...]:
             return method
         return recipe if recipe and recipes[recipe] == 1 else members[0].name
 
-    return tuple(Recipe(name(members), tuple(members), tuple(repeated.get(key, ()))) for key, members in found.items())
+    names = [name(members) for members in found.values()]
+    return tuple(
+        Recipe(own if names.count(own) == 1 else members[0].name, tuple(members), tuple(repeated.get(key, ())))
+        for own, (key, members) in zip(names, found.items(), strict=True)
+    )
+
+
+def _training(entry: Entry) -> str:
+    """A text that is equal for one training twice; empty if unknown."""
+    return seed_key(entry.card) or str(entry.path or "")
 
 
 def _preset_recipe(card: Mapping[str, Any]) -> str:

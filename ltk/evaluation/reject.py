@@ -11,9 +11,10 @@ _FEWEST = 5  # answers a class needs for a limit of its own
 
 
 def confidence_limits(outcome: Outcome, num_classes: int, precision: float) -> FloatArray:
-    """Return the lowest confidence at which answers of each class are right often enough.
+    """Return the lowest confidence from which on answers of each class are right often enough.
 
-    A class answered fewer than five times takes the limit of all answers together.
+    Answers of equal confidence are accepted or refused together. A class answered fewer than five times takes the limit
+    of all answers together.
 
     Args:
         outcome: answers on validation images.
@@ -36,5 +37,6 @@ def _known(predicted_N: IntArray) -> IntArray:
 
 def _limit(confidence_N: FloatArray, correct_N: BoolArray, precision: float) -> float:
     order = np.argsort(-confidence_N, kind="stable")
-    reached = np.cumsum(correct_N[order]) / np.arange(1, len(order) + 1) >= precision
+    is_last_of_tie = np.diff(confidence_N[order], append=-np.inf) != 0
+    reached = is_last_of_tie & (np.cumsum(correct_N[order]) / np.arange(1, len(order) + 1) >= precision)
     return float(confidence_N[order[np.flatnonzero(reached)[-1]]]) if reached.any() else float("inf")

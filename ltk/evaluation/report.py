@@ -12,6 +12,7 @@ from jinja2 import Environment, FunctionLoader
 import ltk
 from ltk.evaluation import figures, tables
 from ltk.evaluation.compare import Comparison, compare_entries
+from ltk.evaluation.names import shortest_name
 from ltk.evaluation.pipeline import EvaluatedRun
 from ltk.evaluation.published import PublishedFigure
 from ltk.evaluation.sections import Plot, Section, create_section
@@ -65,11 +66,13 @@ def create_report(results: Sequence[EvaluatedRun], published: Sequence[Published
     Raises:
         DataError: they were not judged on the same images.
     """
-    sections = tuple(create_section(result) for result in results)
+    paths = [result.run.path.resolve() for result in results]
+    names = [shortest_name(path, paths) for path in paths]
+    sections = tuple(create_section(result, name) for result, name in zip(results, names, strict=True))
     if len(results) == 1 and not published:
         return Report(f"{sections[0].name}: evaluation", sections)
     comparison = compare_entries([result.entry() for result in results], results[0].groups)
-    summaries = {recipe.name: recipe.entries[0].summary for recipe in comparison.recipes}
+    summaries = {recipe.label: recipe.entries[0].summary for recipe in comparison.recipes}
     caption = "Accuracy by group with 95% intervals (the first seed of each recipe)."
     plot = Plot("groups", caption, figures.draw_groups(summaries))
     title = " · ".join(recipe.name for recipe in comparison.recipes)

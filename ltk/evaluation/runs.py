@@ -8,9 +8,49 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict
+
 from ltk.config_text import create_config, read_toml
 from ltk.errors import DataError
 from ltk.files import read_json, read_records
+
+_TYPED = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+
+class _Card(BaseModel):
+    """What is computed with of a protocol card; the rest is only shown."""
+
+    model_config = _TYPED
+    method: str
+    selection: str = "unknown"
+    dataset: str = ""
+    prior: str = "none"
+    imb: float | None = None
+    seed: int | None = None
+    epochs: int | None = None
+    updates: int | None = None
+    images_seen: int | None = None
+    parent: dict[str, Any] | None = None
+    model_sha256: str | None = None
+
+
+class _Accuracies(BaseModel):
+    model_config = _TYPED
+    top1: float
+    many: float | None = None
+    medium: float | None = None
+    few: float | None = None
+
+
+@with_config(_TYPED)
+class _Epoch(TypedDict, total=False):
+    """What is drawn of a line of the journal."""
+
+    epoch: int
+    loss: float
+    val: _Accuracies
+    test: _Accuracies
 
 
 @dataclass(frozen=True)
@@ -89,6 +129,29 @@ def read_run(path: Path) -> RunInfo:
     """
     if not (path / "config.toml").is_file():
         raise DataError(f"{path} is not a run directory: it has no config.toml", "Give a folder that ltk train wrote.")
-    card = path / "card.json"
-    content = read_json(card) if card.exists() else {}
-    return RunInfo(path, content, read_toml(path / "config.toml"), tuple(read_records(path / "metrics.jsonl")))
+    records = read_records(path / "metrics.jsonl")
+    _check(TypeAdapter(list[_Epoch]), records, path / "metrics.jsonl")
+    return RunInfo(path, read_card(path), read_toml(path / "config.toml"), tuple(records))
+
+
+def read_card(run: Path) -> dict[str, Any]:
+    """Return the protocol card of a run; empty while it is not finished.
+
+    Raises:
+        DataError: damaged.
+    """
+    path = run / "card.json"
+    if not path.exists():
+        return {}
+    card = read_json(path)
+    _check(TypeAdapter(_Card), card, path)
+    return card
+
+
+def _check(form: TypeAdapter[Any], value: object, path: Path) -> None:
+    try:
+        form.validate_python(value)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(map(str, fault["loc"]))
+        raise DataError(f"{path} is damaged: {where}: {fault['msg']}", "Put back the file of this run.") from error

@@ -14,6 +14,7 @@ from ltk.evaluation import figures, tables
 from ltk.evaluation.assessment import Assessment, ClassRow
 from ltk.evaluation.confusion import confusion_matrix
 from ltk.evaluation.metrics import BoolArray
+from ltk.evaluation.names import with_marks
 from ltk.evaluation.pictures import read_pictures
 from ltk.evaluation.pipeline import EvaluatedRun
 from ltk.evaluation.protocol import show_rule
@@ -88,14 +89,19 @@ class Section:
     card: tuple[tuple[str, str], ...]
 
 
-def create_section(result: EvaluatedRun) -> Section:
-    """Collect figures, tables and pictures of one judged run."""
+def create_section(result: EvaluatedRun, name: str) -> Section:
+    """Collect figures, tables and pictures of one judged run.
+
+    Args:
+        result: the judged run.
+        name: what it is called in the report.
+    """
     figures_of_run = result.assessment(worst=5, with_classwise=True)
     mistakes, missing = _collect_mistakes(result, figures_of_run)
     shown = [row.group for row in figures_of_run.summary.rows]
     few_enough = len(figures_of_run.classes) <= _MOST_CLASS_ROWS
     return Section(
-        name=result.run.name,
+        name=name,
         subtitle=_subtitle(result, figures_of_run),
         headline=_headline(result, figures_of_run),
         table=tables.summary_table(figures_of_run.summary, shown, split=result.split, marks=result.marks),
@@ -103,7 +109,7 @@ def create_section(result: EvaluatedRun) -> Section:
         mistakes=mistakes,
         missing=missing,
         confusions=_confusion_table(result, figures_of_run),
-        classes=tables.class_table(figures_of_run.classes, split=result.split) if few_enough else None,
+        classes=_class_table(result, figures_of_run) if few_enough else None,
         card=_card_rows(result.run.rules),
     )
 
@@ -120,7 +126,7 @@ def _headline(result: EvaluatedRun, assessment: Assessment) -> tuple[tuple[str, 
     overall = assessment.summary["all"]
     rare = assessment.summary[result.groups.rarest]
     facts = [
-        (tables.with_marks("top-1", result.marks), f"{tables.percent(overall.top1)}%"),
+        (with_marks("top-1", result.marks), f"{tables.percent(overall.top1)}%"),
         (f"{rare.group}-shot" if rare.group == "few" else rare.group, f"{tables.percent(rare.top1)}%"),
         ("balanced", f"{tables.percent(overall.balanced)}%"),
         ("calibration error", f"{tables.percent(assessment.reliability.ece)}%"),
@@ -198,6 +204,10 @@ def _confusion_table(result: EvaluatedRun, assessment: Assessment) -> tables.Tab
         for pair in assessment.confusions[:10]
     )
     return tables.Table(("true → answer", "images", "of the true class"), rows)
+
+
+def _class_table(result: EvaluatedRun, assessment: Assessment) -> tables.Table:
+    return tables.class_table(assessment.classes, split=result.split, marks=result.marks)
 
 
 def _card_rows(card: Mapping[str, object]) -> tuple[tuple[str, str], ...]:

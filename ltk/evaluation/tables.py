@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ltk.evaluation.assessment import ClassRow
 from ltk.evaluation.compare import Comparison
+from ltk.evaluation.names import with_marks
 from ltk.evaluation.protocol import short_parameters
 from ltk.evaluation.published import PublishedFigure
 from ltk.evaluation.recipes import Recipe
@@ -16,7 +17,19 @@ from ltk.evaluation.shift import ShiftRow
 from ltk.evaluation.summary import Summary
 
 EMPTY = "-"
-_LATEX = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {"~": r"\textasciitilde{}", "±": r"$\pm$", "\\": "/"})
+_LATEX = str.maketrans(
+    {c: f"\\{c}" for c in "&%$#_{}"}
+    | {c: f"{{{c}}}" for c in "[*"}  # behind the end of a row they would belong to it
+    | {
+        "\\": r"\textbackslash{}",
+        "^": r"\textasciicircum{}",
+        "~": r"\textasciitilde{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        "±": r"$\pm$",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +43,9 @@ class Table:
     def markdown(self) -> str:
         """Return a Markdown table, numbers right-aligned."""
         rule = [":--"] + ["--:"] * (len(self.columns) - 1)
-        cells = [[cell.replace("|", "\\|") for cell in row] for row in (self.columns, *self.rows)]
+        cells = [
+            [" ".join(cell.replace("|", "\\|").splitlines()) for cell in row] for row in (self.columns, *self.rows)
+        ]
         lines = [cells[0], rule, *cells[1:]]
         return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
@@ -70,7 +85,7 @@ def summary_table(
         shown: which groups.
         title: of the table.
         split: the judged images.
-        marks: what has to be known of the figures, see ``Entry.marks``.
+        marks: what has to be known of the figures, see ``EvaluatedRun.marks``.
     """
     judged, top1 = f"{_judged(split)} images", with_marks("top-1", marks)
     columns = ("split", "classes", judged, top1, "95% interval", "balanced", "top-5", "train images")
@@ -91,9 +106,12 @@ def summary_table(
     return Table(columns, tuple(rows), title)
 
 
-def class_table(classes: Sequence[ClassRow], title: str = "per class", *, split: str = "test") -> Table:
-    """Return a row per class, judged on the images of a split."""
-    columns = ("class", "group", "train", _judged(split), "correct", "accuracy", "95% interval")
+def class_table(
+    classes: Sequence[ClassRow], title: str = "per class", *, split: str = "test", marks: Sequence[str] = ()
+) -> Table:
+    """Return a row per class, judged on the images of a split; for the marks see ``summary_table``."""
+    accuracy = with_marks("accuracy", marks)
+    columns = ("class", "group", "train", _judged(split), "correct", accuracy, "95% interval")
     rows = [
         (r.name, r.group, f"{r.n_train}", f"{r.n_test}", f"{r.correct}", percent(r.accuracy), span(r.interval))
         for r in classes
@@ -101,21 +119,16 @@ def class_table(classes: Sequence[ClassRow], title: str = "per class", *, split:
     return Table(columns, tuple(rows), title)
 
 
-def with_marks(text: str, marks: Sequence[str]) -> str:
-    """Return a heading with what has to be known of its figures behind it, as in "top-1 (oracle)"."""
-    missing = [mark for mark in marks if mark not in text]
-    return f"{text} ({', '.join(missing)})" if missing else text
-
-
 def _judged(split: str) -> str:
     """The column of the judged images, which is not that of the training images."""
     return "judged" if split == "train" else split
 
 
-def shift_table(rows: Sequence[ShiftRow]) -> Table:
-    """Return a row per shifted test distribution."""
+def shift_table(rows: Sequence[ShiftRow], marks: Sequence[str] = ()) -> Table:
+    """Return a row per shifted test distribution; for the marks see ``summary_table``."""
     cells = [(row.name, percent(row.top1), percent(row.top1_known)) for row in rows]
-    return Table(("test classes", "top-1", "told the shares"), tuple(cells), "shifted tests (re-weighted)")
+    columns = ("test classes", with_marks("top-1", marks), "told the shares")
+    return Table(columns, tuple(cells), "shifted tests (re-weighted)")
 
 
 def comparison_table(
@@ -146,7 +159,7 @@ def interval_table(comparison: Comparison, shown: Sequence[str] = ()) -> Table:
     """
     groups = _columns(comparison, shown)
     rows = [
-        (recipe.name, *(span(recipe.interval(recipe.groups.mask(group))) for group in groups))
+        (recipe.label, *(span(recipe.interval(recipe.groups.mask(group))) for group in groups))
         for recipe in comparison.recipes
     ]
     return Table(("recipe", *groups), tuple(rows), "95% intervals")
@@ -165,8 +178,7 @@ def _recipe_row(recipe: Recipe, groups: Sequence[str]) -> tuple[str, ...]:
     accuracies = [_with_spread(recipe.accuracy(group)) for group in groups]
     accuracies.append(_with_spread(recipe.accuracy("all", balanced=True)))
     network = (str(card.get("backbone", EMPTY)), str(card.get("width") or EMPTY))
-    name = with_marks(recipe.name, recipe.marks)
-    return (name, *accuracies, f"{len(recipe.entries)}", *network, short_parameters(card.get("parameters")))
+    return (recipe.label, *accuracies, f"{len(recipe.entries)}", *network, short_parameters(card.get("parameters")))
 
 
 def _with_spread(value: tuple[float, float | None] | None) -> str:

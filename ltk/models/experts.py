@@ -7,6 +7,7 @@ section 3.1: stem and first stages are shared, the last two stages exist once pe
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from typing import Any
 
 import timm
@@ -34,11 +35,11 @@ class ExpertBackbone(Backbone):
         expert_features: D; ``num_features`` and ``map_features`` are E * D.
     """
 
-    def __init__(self, shared: nn.Module, experts: list[nn.Module], expert_features: int) -> None:
+    def __init__(self, shared: nn.Module, experts: Iterable[nn.Module], expert_features: int) -> None:
         super().__init__(shared)
         self.experts = nn.ModuleList(experts)
-        self.num_experts, self.expert_features = len(experts), expert_features
-        self.num_features = self.map_features = len(experts) * expert_features
+        self.num_experts, self.expert_features = len(self.experts), expert_features
+        self.num_features = self.map_features = self.num_experts * expert_features
 
     def forward_maps(self, x_BCHW: Tensor, num_experts: int | None = None) -> list[Tensor]:
         """Return each expert's map_BDHW.
@@ -79,7 +80,7 @@ def create_experts(backbone: Backbone, num_experts: int, width: float = 1.0) -> 
     late = names[-_OWN_STAGES:]
     template = backbone.net if width == 1 else _create_narrow(backbone, width)
     stages = nn.Sequential(*(template.get_submodule(name) for name in late))
-    experts: list[nn.Module] = [_redrawn(stages) for _ in range(num_experts)]
+    experts = (_redrawn(stages) for _ in range(num_experts))  # one by one: a file may not ask for any number
     shared = copy.deepcopy(backbone.net)
     for name in late:
         setattr(shared, name, nn.Sequential())  # passes its input on

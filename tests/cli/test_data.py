@@ -231,6 +231,15 @@ def test_numbers_out_of_range_are_refused(photos: Path, option: str) -> None:
     assert option in result.stderr
 
 
+@pytest.mark.parametrize("command", ["stats", "split"])
+@pytest.mark.parametrize("option", [("--head", 20), ("--imb-type", "step"), ("--subset", "glmc")])
+def test_options_of_a_cut_need_one(command: str, option: tuple[str, object]) -> None:
+    with pytest.raises(UsageError, match=f"{option[0]} is for a cut") as caught:
+        run(command, "digits", *option)
+    assert "--imb" in caught.value.hint
+    run(command, "digits", *option, "--imb", 2)
+
+
 def test_preview_writes_a_picture(photos: Path, tmp_path: Path) -> None:
     assert run("preview", photos).stdout == "photos-preview.png\n"
     run("preview", photos, "--aug", "crop-flip", "--split", "test", "-o", tmp_path / "views.png")

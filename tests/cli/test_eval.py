@@ -188,12 +188,59 @@ def test_other_images_are_not_compared(create_run: Callable[..., Path]) -> None:
         (["--adjust", "magic"], UsageError),
         (["--adjust", "la", "--tune"], DataError),
         (["--groups", "20,100"], UsageError),
-        (["--baseline", "la", "nowhere"], DataError),
+        (["--baseline", "la", "ce-001", "nowhere"], DataError),
     ],
 )
 def test_mistakes_of_the_user(create_run: Callable[..., Path], arguments: list[str], kind: type[LtkError]) -> None:
     create_run("ce-001")
     assert isinstance(run("eval", *arguments).exception, kind)
+
+
+def test_groups_of_a_file_need_no_split(create_run: Callable[..., Path]) -> None:
+    folders = [create_run("ce-001"), create_run("la-001", bias=0.0, method="la")]
+    Path("groups.csv").write_text("cat,common\ndog,common\nowl,rare\n[red]fox,rare\n")
+    assert list(payload(folders[0], "--groups", "groups.csv")["splits"]) == ["all", "common", "rare"]
+    assert list(payload(folders[0], "--groups", "groups.csv", "--split", "rare")["splits"]) == ["rare"]
+    text = run("eval", *folders, "--groups", "groups.csv", "--format", "csv").stdout
+    assert text.startswith("recipe,all,common,rare,balanced,")
+
+
+@pytest.mark.parametrize("style", ["markdown", "latex", "csv"])
+def test_tables_of_a_file_format_stand_apart(create_run: Callable[..., Path], style: str) -> None:
+    options = ("--adjust", "pn", "--per-class", "--shift", "--format", style)
+    text = run("eval", create_run("ce-001", val=True), *options).stdout
+    first, *others = text.removesuffix("\n").split("\n\n")
+    tables, titles = [first, *others[1::2]], [title.removeprefix("% ") for title in others[::2]]
+    assert titles == ["per class", "shifted tests (re-weighted)", "comparison on the same test images"]
+    assert all(title.startswith("% ") for title in others[::2]) == (style == "latex")
+    if style == "latex":
+        assert all(t.startswith(r"\begin{tabular}") and t.endswith(r"\end{tabular}") for t in tables)
+    elif style == "markdown":
+        assert all(line.startswith("|") for table in tables for line in table.splitlines())
+        assert all(":--" in table.splitlines()[1] and table.count(":--") == 1 for table in tables)
+    else:
+        rows = [list(csv.reader(io.StringIO(table))) for table in tables]
+        assert [len({len(row) for row in table}) for table in rows] == [1] * 4
+        assert [table[0][0] for table in rows] == ["split", "class", "test classes", "recipe"]
+
+
+@pytest.mark.parametrize(
+    ("options", "several", "words"),
+    [
+        (["--per-class"], True, "--per-class is for one run"),
+        (["--shift"], True, "--shift is for one run"),
+        (["--worst", "3"], True, "--worst is for one run"),
+        (["--baseline", "nonsense"], False, "--baseline is for several runs"),
+    ],
+)
+def test_options_without_effect_are_refused(
+    create_run: Callable[..., Path], options: list[str], several: bool, words: str
+) -> None:
+    folders = [create_run("ce-001"), create_run("la-001", bias=0.0, method="la")]
+    fault = run("eval", *(folders if several else folders[:1]), *options).exception
+    assert isinstance(fault, UsageError)
+    assert words in fault.message
+    assert fault.hint
 
 
 def test_no_run_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

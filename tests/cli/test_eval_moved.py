@@ -80,3 +80,49 @@ def test_options_for_model_files_are_refused_with_a_run(place: Path, option: tup
 def test_a_model_file_beside_a_run_takes_them(place: Path) -> None:
     result = run("run/model.safetensors", "run", "--dataset", "moved", "--runs", "judged")
     assert result.exit_code == 0, result.exception
+
+
+@pytest.fixture
+def tabled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project folder with images, a table of them beside, and a run that was given relative paths."""
+    project = tmp_path / "project"
+    write_images(project / "images", ("ant", "bee"))
+    rows = [f"{name}/{i}.png,{name}" for name in ("ant", "bee") for i in range(8)]
+    (project / "t.csv").write_text("\n".join(["path,label", *rows]) + "\n")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(project)
+    options = SMALL | {"data.source.csv": "t.csv"}
+    fit(resolve_config("ce", dataset="csv", root=Path("images"), options=options).config, out=Path("run"))
+    return project
+
+
+def resume(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["train", "--quiet", "--resume", *map(str, arguments)])
+
+
+def test_a_run_from_a_table_is_used_from_any_folder(tabled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tabled.parent / "elsewhere")
+    assert run(tabled / "run", "--on", "train").exit_code == 0
+    assert resume(tabled / "run", "--epochs", 2).exit_code == 0
+    stage_two = ["finetune-classifier", str(tabled / "run"), "--method", "crt", "--epochs", "1", "--batch-size", "4"]
+    assert CliRunner().invoke(app, stage_two).exit_code == 0
+
+
+def test_a_run_that_remembers_a_relative_path_is_used_where_it_was_made(tabled: Path) -> None:
+    written = (tabled / "run" / "config.toml").read_text()
+    assert f'csv = "{tabled}/t.csv"' in written
+    (tabled / "run" / "config.toml").write_text(written.replace(f"{tabled}/t.csv", "t.csv"))
+    assert run("run", "--on", "train").exit_code == 0
+    assert resume("run", "--epochs", 2, "--csv", "t.csv").exit_code == 0
+
+
+def test_a_table_moves_with_its_images(tabled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved = tabled.rename(tabled.with_name("moved"))
+    monkeypatch.chdir(moved)
+    assert run("run", "--on", "train", "--root", "images").exit_code == 0
+    assert resume("run", "--epochs", 2, "--root", "images").exit_code == 0
+    (moved / "t.csv").rename(moved.parent / "other.csv")
+    assert resume("run", "--epochs", 3, "--csv", moved.parent / "other.csv").exit_code == 0
+    (moved.parent / "other.csv").write_text("path,label\nant/0.png,ant\nbee/0.png,bee\n")
+    fault = resume("run", "--epochs", 4).exception
+    assert isinstance(fault, DataError)

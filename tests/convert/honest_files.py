@@ -143,6 +143,9 @@ HONEST: dict[str, Callable[[], bytes]] = {
     "numpy scalars": lambda: save(weights(best=np.float64(0.25), epoch=np.int64(9), half=np.float32(0.5))),
     "numpy arrays": lambda: save(weights(a=np.arange(6.0).reshape(2, 3), f=np.asfortranarray(np.ones((2, 3), "f4")))),
     "numpy arrays, protocol 5": lambda: save(weights(a=np.arange(6.0).reshape(2, 3)), pickle_protocol=5),
+    "large numpy arrays, before torch 1.6": lambda: save(
+        weights(centroids=np.arange(400_000.0)), _use_new_zipfile_serialization=False
+    ),
     "numpy generator": lambda: save(weights(rng=np.random.RandomState(0).get_state())),
     "namespace": lambda: save(weights(args=argparse.Namespace(lr=0.1, arch="resnet32"))),
     "settings node": lambda: save(weights(cfg=Settings(lr=0.1, node=Settings(depth=3)))),

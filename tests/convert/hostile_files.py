@@ -9,6 +9,7 @@ import io
 import pickle
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -197,6 +198,31 @@ def _aliased() -> bytes:
     return data[:at] + struct.pack("<I", first) + data[at + 4 :]
 
 
+def _overlapping() -> bytes:
+    """Two records over the same bytes: the first one's local header calls the second's header its extra field."""
+    values = bytes(range(16))
+    content = entries(("a", tensor("0", 4, 0, (4,), (1,))), ("b", tensor("1", 4, 0, (4,), (1,))))
+    local, central = b"", b""
+    inner = _local_header(b"archive/data/1", values)
+    for name, data, extra in (
+        (b"archive/data.pkl", content, b""),
+        (b"archive/data/0", values, bytes(len(values)) + inner),
+        (b"archive/data/1", values, b""),
+    ):
+        shared = name == b"archive/data/1"
+        offset = len(local) - len(values) - len(inner) if shared else len(local)
+        local += b"" if shared else _local_header(name, data, extra) + data
+        fields = (0, 0, 0, zlib.crc32(data), len(data), len(data), len(name), 0, 0, 0, 0, 0, offset)
+        central += b"PK\x01\x02" + struct.pack("<HHHHHHIIIHHHHHII", 20, 20, 0, *fields) + name
+    end = struct.pack("<HHHHIIH", 0, 0, 3, 3, len(central), len(local), 0)
+    return local + central + b"PK\x05\x06" + end
+
+
+def _local_header(name: bytes, data: bytes, extra: bytes = b"") -> bytes:
+    sizes = (zlib.crc32(data), len(data), len(data), len(name), len(extra))
+    return b"PK\x03\x04" + struct.pack("<HHHHHIIIHH", 20, 0, 0, 0, 0, *sizes) + name + extra
+
+
 def _one(count: int, offset: int, shape: tuple[int, ...], stride: tuple[int, ...], stored: int = 4) -> Builder:
     """A checkpoint of one tensor with a geometry of choice over ``stored`` floats."""
     return lambda: zipped(entries(("w", tensor("0", count, offset, shape, stride))), {"0": bytes(4 * stored)})
@@ -276,6 +302,7 @@ HOSTILE: dict[str, Builder] = {
     "encrypted flag": lambda: _patched_directory(8, b"\x01\x00"),
     "two records of one name": _two_records,
     "records over the same bytes": _aliased,
+    "records over the same bytes, by the extra field": _overlapping,
     "local header differs": lambda: _weights_zip().replace(b"archive/data/0", b"archive/data/9", 1),
     "bytes before the archive": lambda: b"PK\x03\x04" + bytes(60) + _weights_zip(),
     "TorchScript": lambda: _weights_zip(**{"archive/code/x.py": b"x", "archive/constants.pkl": b"\x80\x02)."}),

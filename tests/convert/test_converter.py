@@ -107,6 +107,26 @@ def test_counters_that_old_files_lack_are_zero(small: Tree, tmp_path: Path) -> N
     assert int(read_tensors(out)[0]["backbone.net.bn1.num_batches_tracked"]) == 0
 
 
+@pytest.mark.parametrize("change", [lambda value: value.float(), lambda value: value.reshape(1)])
+def test_counters_of_another_type_or_shape(change: Any, small: Tree, tmp_path: Path) -> None:
+    weights(small)["module.bn1.num_batches_tracked"] = change(torch.tensor(7))
+    _, out = convert_tree(small, tmp_path)
+    counter = read_tensors(out)[0]["backbone.net.bn1.num_batches_tracked"]
+    assert (counter.item(), counter.shape, counter.dtype) == (7, (), torch.int64)
+    weights(small)["module.bn1.num_batches_tracked"] = torch.tensor(float("nan"))
+    with pytest.raises(DataError, match=r"num_batches_tracked needs torch\.int64"):
+        convert_tree(small, tmp_path)
+
+
+def test_averaged_models_of_torch(tmp_path: Path) -> None:
+    net = legacy.plain(legacy.resnet(), 7)
+    averaged = {"n_averaged": torch.tensor(5)} | legacy.prefixed("module.", net.tree)
+    conversion, out = convert_tree(averaged, tmp_path)
+    assert_same_logits(out, net.forward, 64)
+    reasons = {row.source: row.note for row in conversion.account.rows if row.fate == "ignored"}
+    assert reasons == {"n_averaged": "how many models were averaged (SWA)"}
+
+
 def test_a_format_can_be_forced(small: Tree, tmp_path: Path) -> None:
     conversion, out = convert_tree(small, tmp_path, Request(form="ldam-drw"))
     assert conversion.recognition.form.method == "ldam"

@@ -141,6 +141,9 @@ def test_stage_two_replaces_the_classifier(tmp_path: Path) -> None:
     assert [row.source for row in replaced] == ["state_dict/module.linear.weight"]
     with pytest.raises(DataError, match="classifier alone"):
         convert_tree(torch.load(second), tmp_path)
+    torch.save(legacy.saved(dict(legacy.linear(512, 30).state_dict())), second)
+    with pytest.raises(DataError, match=r"stage2\.pth has shape \(30, 512\), not \(512, 20\)"):
+        convert_tree(example.tree, tmp_path, Request(classifier=second))
 
 
 def test_other_resnets_of_timm_are_found_by_their_shapes(tmp_path: Path) -> None:

@@ -158,6 +158,11 @@ def test_limits_are_limits() -> None:
         assert isinstance(error_of(content), UnsafeError | DataError)
 
 
+def test_web_pages_are_named_with_a_byte_order_mark_too() -> None:
+    with pytest.raises(DataError, match="HTML"):
+        read_here(b"\xef\xbb\xbf\n<!DOCTYPE html><html></html>")
+
+
 def test_a_fault_of_the_reader_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise KeyError("unforeseen")

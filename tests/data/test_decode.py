@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
+from torchvision.transforms import v2
 
 from ltk.data import decode
 from ltk.data.decode import UnreadableImageError, decode_image, fit_square, read_image, read_images
@@ -153,7 +156,7 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "loop.jpg").symlink_to("loop.jpg")
     (tmp_path / "dangling.jpg").symlink_to("nowhere")
-    faults = {"pipe": "regular", "folder": "regular", "empty": "empty", "loop": "symbolic", "dangling": "No such file"}
+    faults = {"pipe": "regular", "folder": "directory", "empty": "empty", "loop": "symbolic", "dangling": "No such"}
     for name, words in faults.items():
         with pytest.raises(UnreadableImageError, match=words):
             read_image(tmp_path / f"{name}.jpg")
@@ -183,6 +186,26 @@ def test_squares_keep_the_middle() -> None:
     assert fit_square(image, 20).float().mean() > 180
     same = torch.arange(12, dtype=torch.uint8).reshape(3, 2, 2)
     assert fit_square(same, 2) is same
+
+
+SHAPES = [(640, 427), (427, 640), (1024, 683), (500, 332), (500, 375), (333, 500), (257, 256), (300, 40), (31, 997)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("size", [256, 224, 36, 33])
+def test_squares_are_those_of_torchvision(shape: tuple[int, int], size: int) -> None:
+    image = torch.randint(0, 256, (3, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    theirs = v2.CenterCrop(size)(v2.Resize(size, antialias=True)(image))
+    assert torch.equal(fit_square(image, size), theirs)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.integers(2, 400), st.integers(2, 400), st.integers(2, 64))
+def test_squares_are_cut_where_torchvision_cuts(height: int, width: int, size: int) -> None:
+    """Ramps tell which rows and columns are kept, also where the long side has an odd surplus."""
+    ramp = (torch.arange(height)[:, None] * 7 + torch.arange(width) * 3).remainder(256).to(torch.uint8)
+    theirs = v2.CenterCrop(size)(v2.Resize(size, antialias=True)(ramp[None]))
+    assert torch.equal(fit_square(ramp[None], size), theirs)
 
 
 def test_large_images_are_resized_and_cropped_as_pillow_does() -> None:

@@ -124,7 +124,7 @@ def test_empty_classes_and_missing_test_are_named(write_images: WriteImages) -> 
         open_source("folder", root=root)
     (root / "train/empty").mkdir()
     (root / "test").mkdir()
-    with pytest.raises(DataError, match=r"1 class folders in .* have no images: empty"):
+    with pytest.raises(DataError, match=r"no images in 1 class folder of .*: empty"):
         open_source("folder", root=root)
 
 

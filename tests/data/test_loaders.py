@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ltk.data import banks
 from ltk.data.banks import Bank, DiskBank, MemoryBank, free_memory, open_bank
 from ltk.data.base import ArraySplit, IntArray
 from ltk.data.files import FileSplit
@@ -152,8 +153,41 @@ def test_a_split_too_large_for_memory_stays_on_the_disk(monkeypatch: pytest.Monk
     assert isinstance(open_bank(split, 8, 3, cpu), DiskBank)
 
 
-def test_free_memory_is_a_number_of_bytes() -> None:
+def test_free_memory_is_a_number_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU the half of this process's share, on a GPU what is free there."""
     assert 10**7 < free_memory(torch.device("cpu")) < 10**14
+    monkeypatch.setattr(banks, "host_memory", lambda: 1000)
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (700 + device.index, 9000))
+    assert free_memory(torch.device("cpu")) == 500
+    assert free_memory(torch.device("cuda:1")) == 701
+
+
+def test_images_are_read_into_memory_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that those that fit a GPU need not fit the memory of the machine."""
+
+    class Counted(ArraySplit):
+        def read(self, indices: Sequence[int] | IntArray, size: int) -> Tensor:
+            parts.append(len(indices))
+            return super().read(indices, size)
+
+    parts: list[int] = []
+    monkeypatch.setattr(banks, "_READ_AT_ONCE", 20)
+    split = create_split()
+    bank = MemoryBank(Counted(split._images_NCHW, split.labels_N, "x"), 8, torch.device("cpu"))
+    assert parts == [20, 20, 10]
+    assert torch.equal(bank.images_NCHW, split.read(range(IMAGES), 8))
+
+
+def test_readers_share_the_cores_with_other_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(banks, "free_memory", lambda device: 0)
+    monkeypatch.setattr(banks, "count_cores", lambda: 3)
+    for workers, threads in ((0, 3), (5, 5)):
+        bank = open_bank(create_split(), 8, 3, torch.device("cpu"), workers)
+        assert isinstance(bank, DiskBank)
+        images = bank.stream(torch.arange(IMAGES).split(10))
+        next(images)
+        assert len(reading_threads()) == threads
+        list(images)
 
 
 def test_memory_stays_flat_over_twenty_epochs_from_the_disk(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from ltk.data import pack_writer
 from ltk.data.base import Source
 from ltk.data.files import FileSplit
-from ltk.data.pack import BLOCK, choose_shard_rows, find_pack, pack_folders, read_info, shard_path, verify_pack
+from ltk.data.pack import BLOCK, FORMAT, choose_shard_rows, find_pack, pack_folders, read_info, shard_path, verify_pack
 from ltk.data.pack_writer import pack_source, write_pack
 from ltk.data.sources import open_source
 from ltk.errors import DataError, EnvironmentFault, UsageError
@@ -118,6 +119,71 @@ def test_a_file_of_the_same_size_that_was_changed_makes_the_pack_stale(root: Pat
         pack_source(open_root(root), 8)
 
 
+def test_images_that_changed_places_make_the_pack_stale(root: Path) -> None:
+    """As ``mv`` and ``rsync -a`` do it: the times go along, and the sizes are equal."""
+    pack_source(open_root(root), 8)
+    first, second = root / "test/a/0.png", root / "test/b/0.png"
+    second.write_bytes(first.read_bytes().ljust(second.stat().st_size, b"x"))
+    sizes = {path.stat().st_size for path in (first, second)}
+    pack_source(open_root(root), 8)
+    assert find_pack(root, NAMES, 8) is not None
+    first.rename(root / "aside.png")
+    second.rename(first)
+    (root / "aside.png").rename(second)
+    assert len(sizes) == 1
+    assert find_pack(root, NAMES, 8) is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("names", False),
+        ("names", [["a"]]),
+        ("names", ["a"] * 602),
+        ("file_sizes", []),
+        ("file_sizes", "nan"),
+        ("file_times", [""] * 602),
+        ("shard_rows", float("nan")),
+        ("shard_rows", BLOCK + 1),
+        ("size", True),
+        ("blocks", ["0" * 64]),
+        ("more", 1),
+    ],
+)
+def test_a_description_with_other_values_is_refused(root: Path, key: str, value: object) -> None:
+    path, _ = pack_source(open_root(root), 8)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(
+        DataError, match=f"is not the description of a pack: {key}|is not the description.*one name|sums"
+    ):
+        find_pack(root, NAMES, 8)
+
+
+def test_a_description_under_the_name_of_another_size_is_passed_over(root: Path) -> None:
+    path, _ = pack_source(open_root(root), 8)
+    path.rename(path.with_name("folder-16.json"))
+    assert find_pack(root, NAMES, 16) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: b"",
+        lambda data: data.replace(b"{'descr", b"\n  {'des\n"),
+        lambda data: data.replace(b"{'descr", b"('descr"),
+        lambda data: data.replace(b"'|u1'", b"'|i1'"),
+        lambda data: data.replace(b"'|u1'", b"'|O' "),
+        lambda data: data[:300],
+    ],
+)
+def test_a_damaged_shard_is_said_to_be_one(root: Path, change: Callable[[bytes], bytes]) -> None:
+    path, _ = pack_source(open_root(root), 8)
+    shard = shard_path(path, 0)
+    shard.write_bytes(change(shard.read_bytes()))
+    with pytest.raises(DataError, match=r"folder-8\.000\.npy (cannot be read|has shape)"):
+        find_pack(root, NAMES, 8)
+
+
 def test_splits_travel_to_workers_without_the_pixels(root: Path) -> None:
     pack_source(open_root(root), 8)
     split = open_root(root).splits["train"]
@@ -148,6 +214,28 @@ def test_packing_goes_on_where_it_stopped(root: Path, monkeypatch: pytest.Monkey
     pack_source(open_root(root), 8)
     assert all(map(torch.equal, expected, read_all(open_root(root))))
     assert [path.name for path in sorted(folder.iterdir())] == ["folder-8.000.npy", "folder-8.json"]
+
+
+def test_what_an_earlier_version_packed_is_not_used(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its pixels were resized otherwise: neither a finished pack nor the blocks of a stopped one are taken over."""
+
+    def stop(images: int) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as earlier:
+        earlier.setattr(pack_writer, "FORMAT", "ltk.pack/3")
+        path, info = pack_source(open_root(root), 8)
+        path.write_text(path.read_text().replace(FORMAT, "ltk.pack/3"))
+        with pytest.raises(DataError, match="is not the description of a pack"):
+            find_pack(root, info.names, 8)
+        path.unlink()
+        with pytest.raises(KeyboardInterrupt):
+            pack_source(open_root(root), 8, advance=stop)
+    assert (root / ".ltk-packs/folder-8.blocks").read_text()
+    for name in NAMES[:BLOCK]:
+        spoil(root / name)
+    with pytest.raises(DataError, match=f"{BLOCK} images cannot be read"):
+        pack_source(open_root(root), 8)
 
 
 def test_a_damaged_partial_block_is_made_again(root: Path) -> None:

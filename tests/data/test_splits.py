@@ -117,6 +117,28 @@ def test_other_files_are_no_manifests(text: str, tmp_path: Path) -> None:
         Manifest.read(tmp_path / "split.json")
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("origin", "train"),
+        ("origin", {"train": "train", "test": ["test"]}),
+        ("fingerprint", 7),
+        ("indices", {"train": -0.0, "test": 500}),
+        ("indices", {"train": [-1], "test": 500}),
+        ("indices", {"train": True, "test": 500}),
+        ("counts", "124"),
+        ("class_names", [None]),
+        ("more", 1),
+    ],
+)
+def test_a_manifest_with_other_values_is_refused(digits: Source, tmp_path: Path, key: str, value: object) -> None:
+    path = tmp_path / "split.json"
+    create_manifest(digits).write(path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(DataError, match=rf"split\.json is not a split manifest: {key}"):
+        Manifest.read(path)
+
+
 def test_lots_stay_on_one_side_of_the_hold_out(digits: Source) -> None:
     source = create_source([0] * 20 + [1] * 10)
     source.splits["train"].lots = [f"lot {i // 3}" for i in range(30)]

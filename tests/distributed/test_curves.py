@@ -17,7 +17,10 @@ import pytest
 import torch
 
 from ltk import draws
+from ltk.checkpoint import load_checkpoint
 from ltk.engine.fit import fit, resume
+from ltk.files import LAST
+from tests.test_resume import assert_same_end
 
 ROOT = Path(__file__).parents[2]
 WORKER = Path(__file__).with_name("worker.py")
@@ -146,6 +149,14 @@ def test_a_signal_to_one_rank_stops_all_and_one_process_goes_on(
     whole = fit(worker.create_case(worker.SAME["ce"]), out=tmp_path / "whole").records
     assert losses([json.loads(line) for line in lines]) == pytest.approx(losses(whole), rel=TOLERANCE)
     assert json.loads((folder / "stopped" / "card.json").read_text())["devices"] == 1
+
+
+def test_each_rank_drops_out_by_itself_and_goes_on_where_it_stopped(pair: tuple[Path, Results]) -> None:
+    folder, _ = pair
+    assert_same_end(folder / "dropout", folder / "dropout-parts")
+    states = load_checkpoint(folder / "dropout" / "checkpoints" / LAST).part("rng")
+    assert states.keys() == {"cpu", "cpu.1"}
+    assert not torch.equal(states["cpu"], states["cpu.1"])
 
 
 def test_only_the_first_rank_wrote(pair: tuple[Path, list[dict[str, Any]]]) -> None:

@@ -20,7 +20,7 @@ from ltk import distributed
 from ltk.config import RunConfig
 from ltk.config_text import create_config
 from ltk.engine import fit as fit_module
-from ltk.engine.fit import fit
+from ltk.engine.fit import fit, resume
 from ltk.engine.parallel import process_group
 from ltk.engine.reporter import SilentReporter
 from ltk.engine.stage_two import StageTwoRequest, resolve_stage_two
@@ -117,8 +117,19 @@ def train(name: str, config: RunConfig, folder: Path) -> dict[str, Any]:
     }
 
 
+def train_with_dropout(folder: Path) -> None:
+    """Train a run that drops paths, and the same one with a stop in it."""
+    config = create_case(SAME["ce"])
+    model = config.model.model_copy(update={"options": config.model.options | {"drop_path_rate": 0.5}})
+    config = config.model_copy(update={"model": model})
+    fit(config, out=folder / "dropout")
+    with suppress(StoppedError):
+        fit(config, out=folder / "dropout-parts", reporter=StopAt())
+    resume(folder / "dropout-parts")
+
+
 def run_rank(folder: Path, names: list[str]) -> None:
-    """Train the named cases; without a name all of them, a second stage, a run that is stopped and a spoilt one."""
+    """Train the named cases; without a name all of them, a second stage, runs that are stopped and a spoilt one."""
     torch.set_num_threads(1)
     results: dict[str, Any] = {}
     fit_module.__dict__["Trainer"] = Watched
@@ -131,6 +142,7 @@ def run_rank(folder: Path, names: list[str]) -> None:
             with suppress(StoppedError):
                 fit(create_case(SAME["ce"]), out=folder / "stopped", reporter=StopAt())
             results["stopped"] = vars(Watched.last.position)
+            train_with_dropout(folder)
             spoil_third_step()
             results["spoilt"] = train("spoilt", create_case(SAME["ce"], on_nan="skip:2"), folder)
     (folder / f"{os.environ['RANK']}.json").write_text(json.dumps(results))

@@ -29,20 +29,29 @@ class HostWatch(TorchDispatchMode):
 
     Attributes:
         found: their names.
+        waits: those that bring a value from the device to the host.
         operators: how many operators there were in all.
     """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.found: list[str] = []
+        self.waits: list[str] = []
         self.operators = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         self.operators += 1
-        if any(isinstance(leaf, Tensor) and leaf.device.type == "cpu" for leaf in tree_leaves((args, kwargs, out))):
+        given, made = _devices((args, kwargs)), _devices(out)
+        if "cpu" in given | made:
             self.found.append(str(func))
+        if "cuda" in given and "cpu" in made:
+            self.waits.append(str(func))
         return out
+
+
+def _devices(tree: Any) -> set[str]:
+    return {leaf.device.type for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)}
 
 
 @contextlib.contextmanager

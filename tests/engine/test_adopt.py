@@ -9,11 +9,14 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from ltk.checkpoint import read_tensors, write_tensors
 from ltk.cli import app
 from ltk.engine.adopt import adopt_model
 from ltk.engine.fit import fit, resume
 from ltk.errors import DataError, UsageError
+from ltk.evaluation.deploy import create_deployment
 from ltk.evaluation.evaluate import ensure_logits
+from ltk.evaluation.pipeline import Judge
 from ltk.resolve import resolve_config
 
 
@@ -89,6 +92,22 @@ def test_names_that_are_not_mere_numbers_must_agree(tmp_path: Path) -> None:
         for old, new in (("beech", "0"), ("cedar", "1")):
             (renamed / part / old).rename(renamed / part / new)
     assert adopt_model(file, tmp_path, dataset=str(renamed), root=None, imb=None)
+
+
+def test_a_file_judged_on_images_with_names_is_deployed(tmp_path: Path) -> None:
+    """A converted file calls its classes by number."""
+    folder, file = tmp_path / "images", tmp_path / "run" / "model.safetensors"
+    for part in ("train", "test"):
+        for name in ("ash", "beech"):
+            (folder / part / name).mkdir(parents=True)
+            for i in range(4):
+                Image.new("RGB", (8, 8), (i, i, i)).save(folder / part / name / f"{i}.png")
+    options = {"optim.epochs": 1, "optim.batch_size": 4, "run.device": "cpu", "model.width": 2}
+    fit(resolve_config("ce", dataset=str(folder), options=options).config, out=file.parent)
+    tensors, metadata = read_tensors(file)
+    write_tensors(file, tensors, metadata | {"class_names": '["0", "1"]', "class_counts": "null"})
+    path = adopt_model(file, tmp_path, dataset=str(folder), root=None, imb=None)
+    assert create_deployment(Judge().evaluate(path)).class_names == ("ash", "beech")
 
 
 def test_a_model_file_made_a_run_is_not_trained(run: Path, tmp_path: Path) -> None:

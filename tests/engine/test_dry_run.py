@@ -97,6 +97,14 @@ def test_a_step_too_long_for_the_time_is_scaled() -> None:
     assert 0.1 < quick.step_seconds / whole.step_seconds < 20, "other programs disturb it"
 
 
+def test_images_that_wait_in_memory_wait_there_once_for_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One process of a CPU run finds them in memory; two of them share it."""
+    monkeypatch.setattr("ltk.data.banks.free_memory", lambda device: 342 * 8 * 8 * 4)  # of which 40 % may be taken
+    config = resolve().config
+    assert "once" in estimate(config, seconds=0.1)["reading"]
+    assert "once" not in estimate(config, devices=2, seconds=0.1)["reading"]
+
+
 def test_the_learning_rate_is_said() -> None:
     plain, larger = resolve(), resolve(optim__batch_size=128)
     linear = resolve(optim__batch_size=128, optim__lr_rule="linear")

@@ -6,19 +6,23 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensor
 
 from ltk import draws
+from ltk.data.banks import DiskBank
+from ltk.data.base import ArraySplit
+from ltk.data.samplers import SAMPLERS, create_sampler
 from ltk.data.transforms import RECIPES, create_view
 from ltk.engine.average import WeightAverage
 from ltk.engine.runner import GraphRunner
 from ltk.methods import METHODS, create_method
 from ltk.models.backbones import Backbone
 from tests.engine.fake_cuda import HostWatch, fake_backward, fake_cuda, to_fake_cuda
-from tests.engine.small_run import OPTIONS, Run
+from tests.engine.small_run import IMAGES, OPTIONS, Run
 
 FakeRun = Callable[..., contextlib.AbstractContextManager[Run]]
 
@@ -72,6 +76,40 @@ def test_a_step_to_be_captured_stays_on_the_device(
         watch = watch_third_step(GraphRunner(run.eager, pytest.fail, lambda function: function).epoch(0, 0, 0))
     assert watch.found == []
     assert watch.operators > 200
+
+
+@pytest.mark.parametrize("name", ["ce", "glmc"])
+def test_a_step_with_images_from_the_disk_does_not_wait(
+    name: str, fake_run: FakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which images to read is known on the host: an epoch's orders are brought there once, at its start."""
+    monkeypatch.setattr(FakeTensor, "tolist", lambda tensor: [0] * len(tensor))
+    monkeypatch.setattr(Tensor, "pin_memory", lambda tensor: tensor)
+    split = ArraySplit(np.zeros((1, 3, 8, 8), np.uint8), np.zeros(IMAGES), "x")
+    with fake_run(name) as run:
+        run.loader.bank = DiskBank(split, 8, torch.device("cuda"), 2)
+        steps = run.eager.epoch(0, 0, 0)
+        with HostWatch() as start:
+            next(steps)
+        watch = watch_third_step(steps)
+        steps.close()  # type: ignore[attr-defined]
+    assert len(start.waits) == len(run.loader.streams)
+    assert watch.waits == []
+    assert watch.operators > 200
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_an_epoch_begins_on_the_device(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tables of a sampler are copied once."""
+    options: dict[str, Any] = {"q": 0.5} if name == "power" else {}
+    sampler = create_sampler(name, np.repeat(np.arange(3), [8, 4, 1]), **options)
+    with fake_cuda(monkeypatch):
+        key = draws.make_key(0, "cuda")
+        sampler.order(key, 0)
+        with HostWatch() as watch:
+            order_N = sampler.order(key, 1)
+    assert (tuple(order_N.shape), order_N.device.type) == ((sampler.length,), "cuda")
+    assert watch.found == []
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

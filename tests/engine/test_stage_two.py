@@ -212,7 +212,7 @@ def test_a_third_stage_goes_on_with_the_scaled_classifier(runs: Path, tmp_path: 
     third = tune(scaled, "tau-norm", out=tmp_path / "third", **{"method.tau": 0.0})
     expected = state["fc.scale_K"][:, None] * state["fc.weight"]
     torch.testing.assert_close(load_model(third).state_dict()["fc.weight"], expected)
-    assert ensure_logits(scaled).weight_norm_K is None  # rows alone do not say how long they act
+    torch.testing.assert_close(torch.from_numpy(ensure_logits(scaled).weight_norm_K), expected.norm(dim=1))
     card = json.loads((third / "card.json").read_text())
     assert card["method"] == "ce + lws + tau-norm"
     assert card["epochs"] == 3 + EPOCHS

@@ -98,6 +98,26 @@ def test_pn_and_its_inductive_form(create_saved: CreateSaved) -> None:
     assert "validation images" in inductive.label
 
 
+def test_pn_is_transductive_where_its_mass_is_that_of_the_judged_images(create_saved: CreateSaved) -> None:
+    splits = {name: create_saved(bias=0.8, noise_seed=seed) for seed, name in enumerate(("test", "val", "train"))}
+
+    def without_val(name: str) -> SavedLogits:
+        return no_split(name) if name == "val" else splits[name]
+
+    for judged, load, is_transductive in (
+        ("test", splits.__getitem__, False),
+        ("val", splits.__getitem__, True),
+        ("train", splits.__getitem__, False),
+        ("test", without_val, False),
+        ("train", without_val, True),
+    ):
+        for strength in ({"tau": 1.5}, {"oracle": True}):
+            request = create_request(adjust="pn-inductive", **strength)
+            adjustment = choose_adjustment(request, splits[judged], load, PLAIN, judged).adjustment
+            assert adjustment.transductive == is_transductive
+            assert ("transductive" in adjustment.label) == is_transductive
+
+
 def _pn_offset(mass_K: Any) -> Any:
     offset_K = -1.5 * np.log(mass_K)
     return offset_K - offset_K[0]

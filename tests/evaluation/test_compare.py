@@ -13,6 +13,7 @@ from ltk.evaluation.groups import Groups, create_groups
 from ltk.evaluation.logits import SavedLogits
 from ltk.evaluation.outcomes import assess
 from ltk.evaluation.payload import describe_comparison
+from ltk.evaluation.posthoc import Adjustment, adjust_logits, no_adjustment, with_costs
 from ltk.evaluation.protocol import protocol_differences
 from ltk.evaluation.recipes import Entry, create_entry, describe_checkpoint
 
@@ -20,7 +21,7 @@ CreateSaved = Callable[..., SavedLogits]
 CARD: dict[str, Any] = {"method": "ce", "width": 16, "epochs": 60, "views": ["shift"], "seed": 0, "transductive": False}
 
 
-def enter(name: str, saved: SavedLogits, adjustment: str = "none", **card: Any) -> Entry:
+def enter(name: str, saved: SavedLogits, adjustment: Adjustment | None = None, **card: Any) -> Entry:
     return create_entry(name, CARD | card, saved, assess(saved), _groups(saved), adjustment)
 
 
@@ -116,7 +117,8 @@ def test_every_difference_of_the_cards_is_named(saved: SavedLogits) -> None:
         "parameters": 7_376_000,
         "streams": {"main": "uniform", "extra": "power"},
     }
-    first, second = enter("a", saved), enter("b", saved, "logit adjustment tau=1 (oracle)", method="x", **changes)
+    oracle = replace(adjust_logits(no_adjustment(saved.num_classes), saved.class_counts, 1.0), oracle=True)
+    first, second = enter("a", saved), enter("b", saved, oracle, method="x", **changes)
     comparison = compare_entries([first, second], _groups(saved))
     assert {row.key for row in comparison.differences} == {*changes, "adjustment"}
     shown = {row.key: str(row) for row in comparison.differences}
@@ -136,6 +138,11 @@ def test_a_best_checkpoint_says_how_it_was_chosen(saved: SavedLogits) -> None:
     entry = enter("a", best, best_checkpoint="best epoch on test (oracle)")
     assert entry.card["checkpoint"] == "best epoch on test (oracle)"
     assert "oracle figures chose a value on the test images" in compare_entries([entry], _groups(saved)).notes
+
+
+def test_the_name_of_a_file_is_no_mark(saved: SavedLogits) -> None:
+    costs = with_costs(no_adjustment(saved.num_classes), 1 - np.eye(saved.num_classes), "transductive-oracle.csv")
+    assert enter("a", saved, costs).marks == ()
 
 
 def test_recipes_of_one_method_are_named_after_their_runs(saved: SavedLogits) -> None:

@@ -15,13 +15,14 @@ import torch
 from PIL import Image
 from scipy.special import softmax
 
+from ltk.data.image import ImageSpec
 from ltk.data.transforms import create_eval_view
 from ltk.engine.fit import fit
 from ltk.errors import DataError, LtkError, UsageError
 from ltk.evaluation import export, predict
 from ltk.evaluation.choose import create_request
 from ltk.evaluation.deploy import Deployment, create_deployment, remove_training_only
-from ltk.evaluation.outcomes import Outcome
+from ltk.evaluation.outcomes import Outcome, assess
 from ltk.evaluation.pictures import read_images
 from ltk.evaluation.pipeline import EvaluatedRun, Judge
 from ltk.evaluation.posthoc import with_costs
@@ -75,10 +76,12 @@ def test_the_view_is_that_of_evaluation(deployment: Deployment, result: Evaluate
     torch.testing.assert_close(seen[0], expected, atol=1e-6, rtol=1e-6)
 
 
-def _spec(image: dict[str, object], size: int) -> object:
-    from ltk.data.image import ImageSpec
-
+def _spec(image: dict[str, object], size: int) -> ImageSpec:
     return replace(ImageSpec.from_json(dict(image)), size=size)
+
+
+def _stored(deployment: Deployment) -> ImageSpec:
+    return ImageSpec.from_json(dict(deployment.facts["image"]))
 
 
 @pytest.mark.parametrize("style", export.FORMATS)
@@ -86,7 +89,7 @@ def test_an_exported_file_answers_as_the_original(
     run: Path, deployment: Deployment, tmp_path: Path, style: str
 ) -> None:
     path = tmp_path / "deep" / f"model.{style}"
-    export.export_model(deployment, path, style)
+    export.export_model(deployment, path)
     images_BCHW = read_images(run, "test", range(33), deployment.model.stored)
     assert export.check_export(deployment, path, images_BCHW) < 1e-5
     run_file = export.open_exported(path)
@@ -98,14 +101,14 @@ def test_an_exported_file_answers_as_the_original(
 
 
 def test_an_exported_file_says_what_it_is(deployment: Deployment, tmp_path: Path) -> None:
-    export.export_model(deployment, tmp_path / "m.onnx", "onnx")
+    export.export_model(deployment, tmp_path / "m.onnx")
     model = onnx.load(tmp_path / "m.onnx")
     facts = {entry.key: entry.value for entry in model.metadata_props}
     assert json.loads(facts["class_names"]) == [str(k) for k in range(10)]
     assert json.loads(facts["card"])["method"] == "ce"
     assert facts["correction"] == "logit adjustment tau=0.7; temperature 1.3"
     assert model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
-    export.export_model(deployment, tmp_path / "m.pt2", "pt2")
+    export.export_model(deployment, tmp_path / "m.pt2")
     extra = {export.FACTS_FILE: ""}
     torch.export.load(tmp_path / "m.pt2", extra_files=extra)
     assert json.loads(extra[export.FACTS_FILE])["correction"] == facts["correction"]
@@ -113,12 +116,12 @@ def test_an_exported_file_says_what_it_is(deployment: Deployment, tmp_path: Path
 
 def test_a_file_that_answers_otherwise_is_found(run: Path, deployment: Deployment, tmp_path: Path) -> None:
     other = create_deployment(Judge().evaluate(run))
-    export.export_model(other, tmp_path / "m.onnx", "onnx")
+    export.export_model(other, tmp_path / "m.onnx")
     images_BCHW = read_images(run, "test", range(20), deployment.model.stored)
     with pytest.raises(LtkError, match="answers differently"):
         export.check_export(deployment, tmp_path / "m.onnx", images_BCHW)
     with pytest.raises(UsageError, match="unknown export format 'tflite'"):
-        export.export_model(deployment, tmp_path / "m", "tflite")
+        export.export_model(deployment, tmp_path / "m.tflite")
 
 
 def test_what_needs_all_test_images_is_not_deployed(run: Path, result: EvaluatedRun) -> None:
@@ -163,6 +166,26 @@ def test_predictions_of_files(run: Path, result: EvaluatedRun, deployment: Deplo
     assert any(line.endswith(f"broken.png,,,yes,{rows['broken.png'].fault}") for line in lines)
 
 
+def test_images_are_turned_as_in_training(
+    run: Path, result: EvaluatedRun, deployment: Deployment, tmp_path: Path
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned a quarter
+    image = read_images(run, "test", [0], deployment.model.stored)[0, 0].numpy()
+    Image.fromarray(image).save(tmp_path / "turned.png", exif=exif)
+    Image.fromarray(np.rot90(image, 3)).save(tmp_path / "upright.png")
+    paths = [tmp_path / "turned.png", tmp_path / "upright.png"]
+
+    def probabilities(upright: bool) -> list[float]:
+        turning = replace(deployment, upright=upright)
+        return [row.probability for row in predict.predict_images(turning, result.adjustment, paths, np.zeros(10))]
+
+    turned, expected = probabilities(True)
+    assert turned == expected
+    assert probabilities(False)[0] != expected
+    assert deployment.facts["upright"] is False
+
+
 def test_costs_decide_predictions(run: Path, result: EvaluatedRun, deployment: Deployment, tmp_path: Path) -> None:
     image = read_images(run, "test", [0], deployment.model.stored)[0, 0].numpy()
     Image.fromarray(image).save(tmp_path / "a.png")
@@ -171,6 +194,35 @@ def test_costs_decide_predictions(run: Path, result: EvaluatedRun, deployment: D
     costly = with_costs(result.adjustment, cost_KK, "test")
     (row,) = predict.predict_images(deployment, costly, [tmp_path / "a.png"], np.zeros(10))
     assert row.answer == "7"
+
+
+def test_sure_answers_are_as_sure_as_on_validation_images(
+    run: Path, result: EvaluatedRun, deployment: Deployment, tmp_path: Path
+) -> None:
+    """Logits so far apart that in float32 most probabilities are 1: a limit between them would let all pass."""
+    before = result.adjustment
+    sharp = replace(before, scale_K=20 * before.scale_K, offset_K=20 * before.offset_K)
+    model = type(deployment.model)(deployment.model.method, _stored(deployment), sharp)
+    pixels = read_images(run, "test", range(40), model.stored).numpy()
+    paths = [tmp_path / f"{i:02}.png" for i in range(40)]
+    for path, image in zip(paths, pixels, strict=True):
+        Image.fromarray(image[0]).save(path)
+    rows = list(predict.predict_images(replace(deployment, model=model), sharp, paths, np.ones(10)))
+    doubt_N = np.array([1 - row.probability for row in rows])
+    assert np.count_nonzero((doubt_N > 1e-14) & (doubt_N < 1e-8)) > 5
+    np.testing.assert_allclose(doubt_N, 1 - assess(result.saved, sharp).confidence_N[:40], rtol=0.01, atol=1e-13)
+
+
+def test_a_model_without_finite_logits_abstains(
+    run: Path, result: EvaluatedRun, deployment: Deployment, tmp_path: Path
+) -> None:
+    image = read_images(run, "test", [0], deployment.model.stored)[0, 0].numpy()
+    Image.fromarray(image).save(tmp_path / "a.png")
+    for value in (float("nan"), float("inf")):
+        broken = replace(result.adjustment, offset_K=np.full(10, value))
+        model = type(deployment.model)(deployment.model.method, _stored(deployment), broken)
+        (row,) = predict.predict_images(replace(deployment, model=model), broken, [tmp_path / "a.png"], np.zeros(10))
+        assert (row.answer, row.abstain, row.fault) == ("", True, "the logits of the model are not finite")
 
 
 def test_no_images(tmp_path: Path) -> None:

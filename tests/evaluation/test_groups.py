@@ -46,6 +46,12 @@ def test_groups_of_a_file_are_ordered_by_size(tmp_path: Path) -> None:
         ("a,x\nb,x\nc,x\n", "no group for d, e"),
         ("a,x\nb,x\nc,x\nd,x\ne,x\nf,x\n", "unknown class 'f'"),
         ("a,x,1\n", r":1: 3 fields"),
+        ("a,x\nb,x\nc,x\nd,x\ne,x\na,y\n", r":6: class 'a' stands in line 1 already"),
+        ("a,x\nb,all\nc,x\nd,x\ne,x\n", r":2: a group cannot be called 'all'"),
+        ("a,x\nb,x\nc,balanced\nd,x\ne,x\n", r":3: a group cannot be called 'balanced'"),
+        ("a,x\nb,x\nc,seeds\nd,x\ne,x\n", r":3: a group cannot be called 'seeds'"),
+        ("a,x\nb,x\nc,\nd,x\ne,x\n", r":3: a group cannot be called ''"),
+        ('a,x\nb,x\nc,"x,y"\nd,x\ne,x\n', r":3: a group cannot be called 'x,y'"),
     ],
 )
 def test_a_file_that_does_not_fit(tmp_path: Path, text: str, message: str) -> None:

@@ -30,7 +30,7 @@ print(json.dumps([used, peak, figures["splits"]["all"]["top1"], len(figures["per
 @pytest.mark.slow
 def test_inaturalist_takes_seconds_and_two_gigabytes(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text('preset = ""\n')
-    (tmp_path / "card.json").write_text('{"prior": "none"}')
+    (tmp_path / "card.json").write_text('{"method": "ce", "prior": "none"}')
     rng = np.random.default_rng(0)
     target_N = np.arange(IMAGES) % CLASSES
     logits_NK = rng.standard_normal((IMAGES, CLASSES), dtype=np.float32)

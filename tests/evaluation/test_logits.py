@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors import safe_open
 
-from ltk.checkpoint import read_tensors
+from ltk.checkpoint import read_tensors, write_tensors
 from ltk.errors import DataError, DivergedError
 from ltk.evaluation.logits import (
     SavedLogits,
@@ -67,6 +68,48 @@ def test_a_torn_file_is_found(saved: SavedLogits, tmp_path: Path, change: object
         load_logits(path)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"class_names": "\0"}, "names, counts or groups"),
+        ({"class_names": "{}"}, "names, counts or groups"),
+        ({"class_counts": '["x", 1, 2, 3]'}, "names, counts or groups"),
+        ({"class_counts": "[" * 5000}, "names, counts or groups"),
+        ({"groups": '"\\u0000"'}, "names, counts or groups"),
+        ({"groups": "[1]"}, "names, counts or groups"),
+    ],
+)
+def test_metadata_of_another_type_is_damage(
+    saved: SavedLogits, tmp_path: Path, change: dict[str, str], words: str
+) -> None:
+    path = tmp_path / "test.safetensors"
+    save_logits(saved, path)
+    tensors, metadata = read_tensors(path)
+    write_tensors(path, tensors, metadata | change)
+    with pytest.raises(DataError, match=f"damaged: its {words}"):
+        load_logits(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("logits_NK", torch.zeros(160, 4, dtype=torch.float64)),
+        ("logits_NK", torch.zeros(160)),
+        ("target_N", torch.zeros(160, dtype=torch.int32)),
+        ("bias_K", torch.zeros(())),
+        ("x", torch.zeros(3)),
+    ],
+)
+def test_a_file_of_other_tensors_is_damage(saved: SavedLogits, tmp_path: Path, name: str, value: torch.Tensor) -> None:
+    """Such as a checkpoint under the name of logits."""
+    path = tmp_path / "test.safetensors"
+    save_logits(saved, path)
+    tensors, metadata = read_tensors(path)
+    write_tensors(path, tensors | {name: value}, metadata)
+    with pytest.raises(DataError, match=f"damaged: it holds {name} as "):
+        load_logits(path)
+
+
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no saved logits"):
         load_logits(tmp_path / "test.safetensors")
@@ -100,6 +143,7 @@ def test_logits_that_are_not_finite_are_refused(saved: SavedLogits, value: float
     [
         ({"class_names": ("a",)}, "1 class names"),
         ({"class_counts": (1, 2, 3)}, "3 counts"),
+        ({"bias_K": np.zeros(3, np.float32)}, "another number of classifier weights"),
         ({"target_N": np.arange(3)}, "3 labels"),
         ({"target_N": np.full(160, 4)}, "reach from 4 to 4"),
         ({"target_N": np.full(160, -1)}, "reach from -1"),

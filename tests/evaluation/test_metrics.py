@@ -117,12 +117,42 @@ def test_wilson_without_images() -> None:
     assert metrics.wilson_interval(0, 0) is None
 
 
-def test_bootstrap_agrees_with_redrawing_images() -> None:
+def test_the_balanced_interval_agrees_with_redrawing_images() -> None:
     rng = np.random.default_rng(1)
-    totals, shares = (30, 60, 10), (0.9, 0.5, 0.2)
+    totals, shares = (300, 600, 100), (0.9, 0.5, 0.2)
     images = [np.arange(n) < round(n * p) for n, p in zip(totals, shares, strict=True)]
     redrawn = [np.mean([rng.choice(own, len(own)).mean() for own in images]) for _ in range(4000)]
     expected = np.quantile(redrawn, [0.025, 0.975])
-    found = metrics.bootstrap_balanced([own.sum() for own in images], totals, draws=20_000)
-    assert found == pytest.approx(tuple(expected), abs=0.006)
-    assert metrics.bootstrap_balanced([0], [0]) is None
+    found = metrics.balanced_interval([own.sum() for own in images], totals)
+    assert found == pytest.approx(tuple(expected), abs=0.003)
+    assert metrics.balanced_interval([0], [0]) is None
+
+
+@pytest.mark.parametrize("share", [(0.1, 0.9), (0.5, 0.5), (0.9, 0.9)])
+@pytest.mark.parametrize(
+    "totals",
+    [(1,) * 200, (2,) * 100, (3,) * 500, (80, 59, 44, 33, 24, 18, 13, 10, 7, 5, 4, 3), (5,) * 5, (50,) * 10],
+    ids=lambda totals: f"{len(totals)}x{totals[0]}",
+)
+def test_the_balanced_interval_holds_the_truth_as_often_as_it_says(
+    totals: tuple[int, ...], share: tuple[float, float]
+) -> None:
+    rng = np.random.default_rng(0)
+    share_K = rng.uniform(*share, len(totals))
+    studies = [metrics.balanced_interval(rng.binomial(totals, share_K), totals) for _ in range(2000)]
+    held = np.mean([study is not None and study[0] <= share_K.mean() <= study[1] for study in studies])
+    assert held >= 0.925  # 0.937 or more, less two standard errors of 2,000 studies
+
+
+def test_the_balanced_interval_of_many_images_is_no_wider_than_it_has_to_be() -> None:
+    rng = np.random.default_rng(2)
+    totals, share_K = (400,) * 20, rng.uniform(0.3, 0.9, 20)
+    values = rng.binomial(400, share_K, (4000, 20)).mean(axis=1) / 400
+    low, high = metrics.balanced_interval(400 * share_K, totals) or (0.0, 1.0)
+    assert high - low == pytest.approx(2 * 1.96 * values.std(), rel=0.05)
+
+
+def test_the_balanced_interval_stays_in_range() -> None:
+    low, high = metrics.balanced_interval([2, 3, 0], [2, 3, 0]) or (0.0, 0.0)
+    assert 0 < low < 0.9
+    assert high == 1

@@ -98,7 +98,63 @@ def test_seeds_widen_the_interval() -> None:
     assert several.test.startswith("paired t")
     assert single.test == "McNemar mid-p"
     assert compare_seeds([first], [second]) == single
-    assert compare_seeds([first[:1], first[:1]], [second[:1]]) is None
+    assert compare_seeds([first[:0], first[:0]], [second[:0]]) is None
+
+
+@pytest.mark.parametrize("images", [1, 2, 3])
+def test_a_handful_of_images_proves_nothing(images: int) -> None:
+    right = np.ones(images, dtype=bool)
+    for first, second in (([right], [~right]), ([right, right], [~right, ~right]), ([right] * 3, [~right])):
+        for difference in (compare_seeds(first, second), compare_seeds(first, second, np.ones(images))):
+            assert difference is not None
+            assert difference.value == 1
+            assert difference.verdict == "is not distinguishable"
+            assert difference.interval[0] < 0
+            assert difference.interval[1] == 1
+
+
+def test_an_interval_stays_in_range() -> None:
+    generator = np.random.default_rng(3)
+    for _ in range(100):
+        sides = list(generator.random((4, 2)) < 0.5)
+        difference = compare_seeds(sides[:2], sides[2:])
+        assert difference is not None
+        low, high = difference.interval
+        assert -1 <= low <= difference.value <= high <= 1
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_small_groups_over_seeds_keep_the_level(weighted: bool) -> None:
+    generator = np.random.default_rng(4)
+    for images in (2, 3, 5, 10):
+        found = []
+        for _ in range(400):
+            sides = list(generator.random((4, images)) < 0.5)
+            found.append(compare_seeds(sides[:3], sides[3:], np.ones(images) if weighted else None))
+        rejected = [difference is not None and difference.verdict != "is not distinguishable" for difference in found]
+        assert np.mean(rejected) <= 0.05
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "images"),
+    [(5, 0, 500), (7, 1, 500), (9, 2, 500), (12, 4, 500), (24, 12, 500), (28, 15, 500), (46, 29, 100)],
+)
+def test_a_verdict_does_not_contradict_its_interval(first: int, second: int, images: int) -> None:
+    difference = compare_pair(*answers(images - first - second, first, second, 0))
+    assert difference is not None
+    holds_zero = difference.interval[0] <= 0 <= difference.interval[1]
+    assert holds_zero != (difference.p_value >= 0.05)  # they disagree: neither alone gives a verdict
+    assert difference.verdict == "is not distinguishable"
+
+
+@given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 400))
+def test_helps_and_hurts_need_a_small_p_value_and_an_interval_without_zero(first: int, second: int, both: int) -> None:
+    difference = compare_pair(*answers(both, first, second, 1))
+    assert difference is not None
+    low, high = difference.interval
+    agreed = difference.p_value < 0.05 and not low <= 0 <= high
+    expected = ("helps" if first > second else "hurts") if agreed else "is not distinguishable"
+    assert difference.verdict == expected
 
 
 def test_seeds_that_never_differ() -> None:

@@ -119,3 +119,10 @@ def test_letters_that_no_font_has_are_drawn_without_a_warning(create_run: Create
 def test_the_page_is_reproducible(create_run: CreateRun, create_saved: CreateSaved) -> None:
     result = Judge().evaluate(create_run("ce-001", create_saved()))
     assert create_report([result]).html() == create_report([result]).html()
+
+
+def test_epochs_are_whole_numbers() -> None:
+    figure = figures.draw_training([{"epoch": 0, "loss": 2.0}, {"epoch": 1, "loss": 1.0}])
+    assert figure is not None
+    ticks = figure.axes[0].get_xticks()
+    assert [tick for tick in ticks if 1 <= tick <= 2] == [1, 2]

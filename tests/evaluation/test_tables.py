@@ -53,9 +53,23 @@ def test_formats() -> None:
         "| 50% & more \\| $ | 1.0 ± 0.2 |",
         "| c,d | - |",
     ]
-    assert r"50\% \& more | \$ & 1.0 $\pm$ 0.2 \\" in table.latex()
+    assert r"50\% \& more \textbar{} \$ & 1.0 $\pm$ 0.2 \\" in table.latex()
     assert table.latex().splitlines()[:3] == [r"\begin{tabular}{lr}", r"\toprule", r"a\_b & x \\"]
     assert list(csv.reader(io.StringIO(table.csv()))) == [list(table.columns), *map(list, table.rows)]
+
+
+def test_a_row_of_markdown_is_one_line() -> None:
+    table = tables.Table(("class", "x"), (("two\nlines|bar", "1"),))
+    assert table.markdown().splitlines()[2:] == [r"| two lines\|bar | 1 |"]
+
+
+def test_latex_shows_every_character() -> None:
+    table = tables.Table(("name", "x"), (("~^\\{}", "a|b"), ("[red]*", "<1>"), ("*", "-")))
+    assert table.latex().splitlines()[4:-2] == [
+        r"\textasciitilde{}\textasciicircum{}\textbackslash{}\{\} & a\textbar{}b \\",
+        r"{[}red]{*} & \textless{}1\textgreater{} \\",  # behind "\\" a bare [ or * would be its option
+        r"{*} & - \\",
+    ]
 
 
 def test_published_figures_come_from_the_headers_of_presets(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:

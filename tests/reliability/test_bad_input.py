@@ -398,7 +398,7 @@ ROWS: Mapping[str, Row] = {
     "option of a method nan": Row(28, (*TRAIN, "--set", "method.tau=nan"), 2, ("method", "tau")),
     "unknown value of on_nan": Row(28, ("train", "ce", "--set", "run.on_nan=ignore"), 2, ("run.on_nan",)),
     "device that is not there": Row(37, ("train", "ce", "--device", "cuda:99"), 6, ("cuda:99",)),
-    "device that does not exist": Row(37, ("train", "ce", "--device", "tpu"), 2, ("run.device",)),
+    "device that does not exist": Row(37, ("train", "ce", "--device", "tpu"), 2, ("--device", "cuda:N")),
     "out of memory": Row(
         38,
         TRAIN,

@@ -166,6 +166,58 @@ def test_a_finite_loss_with_a_gradient_that_is_not(tmp_path: Path, monkeypatch: 
         fit(create_config(), out=tmp_path / "run")
 
 
+@pytest.fixture
+def overflow(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """``overflow(n)``: let the gradients of the first n updates be infinite."""
+    whole = TrainStep.__call__
+
+    def apply(updates: int) -> None:
+        def call(self: TrainStep, batches: Any, progress: Any, update: int) -> Any:
+            handle = self._parameters[0].register_hook(lambda grad: grad * float("inf")) if update < updates else None
+            output = whole(self, batches, progress, update)
+            if handle:
+                handle.remove()
+            return output
+
+        monkeypatch.setattr(TrainStep, "__call__", call)
+
+    return apply
+
+
+def test_a_scale_that_is_found_stops_nothing(tmp_path: Path, overflow: Callable[[int], None]) -> None:
+    """From 65536 down to 1 are 16 halvings."""
+    overflow(17)
+    fit(create_config("ce", "run.precision=fp16", "optim.epochs=4"), out=tmp_path / "run")
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [record["skipped"] for record in records] == [6, 12, 17, 17]
+    checkpoint, _ = load_newest(tmp_path / "run" / "checkpoints")
+    assert checkpoint.state["scaler"]["scale"] == 0.5
+    assert int(checkpoint.tensors["step.num_bad"]) == 0
+
+
+def test_a_scale_that_is_not_found_is_divergence(tmp_path: Path, overflow: Callable[[int], None]) -> None:
+    overflow(100)
+    with pytest.raises(DivergedError, match="update 17 ") as stopped:
+        fit(create_config("ce", "run.precision=fp16", "optim.epochs=4"), out=tmp_path / "run")
+    assert "--precision fp32" in stopped.value.hint
+    assert (tmp_path / "run" / "bad_batch.txt").exists()
+
+
+def test_updates_below_a_scale_of_one_count_as_left_out(tmp_path: Path, overflow: Callable[[int], None]) -> None:
+    overflow(19)
+    config = create_config("ce", "run.precision=fp16", "optim.epochs=4", "run.on_nan=skip:2")
+    fit(config, out=tmp_path / "run")
+    assert int(load_newest(tmp_path / "run" / "checkpoints")[0].tensors["step.num_bad"]) == 2
+    with pytest.raises(DivergedError, match=r"update 18 .* after 1 "):
+        fit(config.model_copy(update={"run": config.run.model_copy(update={"on_nan": "skip:1"})}), out=tmp_path / "two")
+
+
+def test_a_short_run_without_an_update_has_not_trained(tmp_path: Path, overflow: Callable[[int], None]) -> None:
+    overflow(100)
+    with pytest.raises(DivergedError, match="none of the 12 updates"):
+        fit(create_config("ce", "run.precision=fp16", "optim.epochs=2"), out=tmp_path / "run")
+
+
 def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
     built = build(plan_data(create_config()))
     run_dir = RunDir.create(tmp_path / "run", tmp_path, built.plan.config)

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from ltk.checkpoint import load_model, read_tensors, write_tensors
+from ltk.description import build_from_metadata, describe_model
 from ltk.engine.build import build_method, plan_data
 from ltk.errors import DataError, UnsafeError
 from ltk.resolve import resolve_config
@@ -109,6 +110,47 @@ def test_a_description_that_cannot_be_is_refused(model: Path, tmp_path: Path, na
         load_model(path)
     assert str(path) in caught.value.message
     assert time.process_time() - began < 5
+
+
+ENDLESS = {
+    "blocks": {"backbone": json.dumps({"name": "resnet18", "options": {"layers": [60_000, 1, 1, 1]}})},
+    "absurd blocks": {"backbone": json.dumps({"name": "resnet18", "options": {"layers": [3_000_000, 1, 1, 1]}})},
+    "layers": {"backbone": json.dumps({"name": "vit_tiny_patch16_224", "options": {"depth": 60_000}})},
+    "absurd layers": {"backbone": json.dumps({"name": "vit_tiny_patch16_224", "options": {"depth": 3_000_000}})},
+    "experts": {
+        "backbone": json.dumps({"name": "resnet18", "options": {}}),
+        "method": "reslt",
+        "method_options": '{"form": "block", "experts": 1000000}',
+    },
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_a_few_bytes_cannot_ask_for_endless_modules(model: Path, tmp_path: Path, name: str) -> None:
+    _, metadata = read_tensors(model)
+    description = metadata | {"image": json.dumps(IMAGE | {"size": 32})} | ENDLESS[name]
+    write_tensors(tmp_path / "m", {"x": torch.zeros(16)}, description)
+    began = time.process_time()
+    with pytest.raises(DataError, match="describes a network"):
+        load_model(tmp_path / "m")
+    assert time.process_time() - began < 3
+
+
+@pytest.mark.parametrize("method", ["paco", "glmc", "ce"])
+@pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "aimv2_large_patch14_224", "resnet50"])
+def test_a_network_with_many_modules_for_each_tensor_passes(name: str, method: str) -> None:
+    image = IMAGE | {"size": 224, "stored": 256}
+    metadata = describe_model(
+        method=method,
+        method_options={},
+        backbone={"name": name},
+        class_counts=[1] * 10,
+        class_names=None,
+        image=image,
+    )
+    with torch.device("meta"):
+        tensors = build_from_metadata(metadata).inference_state()
+        assert build_from_metadata(metadata, tensors).inference_state().keys() == tensors.keys()
 
 
 @pytest.mark.parametrize("part", ["method", "backbone", "class_counts", "class_names", "method_options", "image"])

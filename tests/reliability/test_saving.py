@@ -173,3 +173,23 @@ def test_a_full_disk_is_said_wherever_something_is_written(
     assert {path: after[path] for path in before} == before
     again = launcher.run("data", "pack", "images", cwd=tmp_path)
     assert again.code == 0, again.err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("preview", "-o", "out.png"), ("stats", "--plot", "out.png"), ("verify", "--write-bad", "out.png")],
+    ids=lambda command: command[0],
+)
+def test_a_full_disk_leaves_the_old_picture(launcher: Launcher, tmp_path: Path, command: tuple[str, ...]) -> None:
+    """Or the old list of what is wrong, of which there is more than fits."""
+    images = tmp_path / "images"
+    make_images(images)
+    for i in range(60 if command[0] == "verify" else 0):
+        (images / "train/ash" / f"{i}-{'x' * 60}.png").write_bytes(b"none")
+    out = tmp_path / "out.png"
+    out.write_text("old")
+    done = launcher.run("data", command[0], images, *command[1:], cwd=tmp_path, file_limit=2048)
+    assert done.code == 6, done.err
+    assert "disk full while writing out.png" in done.err
+    assert out.read_text() == "old"
+    assert temporaries(tmp_path) == []

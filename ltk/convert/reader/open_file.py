@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, BinaryIO
@@ -56,8 +57,9 @@ def open_container(file: BinaryIO, size: int, limits: Limits = LIMITS) -> Contai
         return SafetensorsFile(file, size)
     if head[257:262] == b"ustar":
         raise DataError("a tar archive, not a checkpoint", "Unpack it and give the file inside.")
+    text = head.removeprefix(codecs.BOM_UTF8).lstrip()
     for magic, what, hint in _OTHER_KINDS:
-        if head.lstrip().startswith(magic):
+        if text.startswith(magic):
             raise DataError(what, hint)
     raise DataError("not a checkpoint: neither of torch.save nor safetensors", "Only such files are read.")
 

@@ -109,5 +109,5 @@ class TorchLegacy:
 
     @property
     def total(self) -> int:
-        """Bytes of all storages."""
-        return sum(length for _, length in self._places.values())
+        """Bytes of all storages, and of the pickles before them, which hold arrays."""
+        return self.source.size

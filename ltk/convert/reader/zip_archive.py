@@ -152,7 +152,7 @@ class ZipArchive:
         for record, following in zip(records, [*(r.offset for r in records[1:]), directory], strict=True):
             if record.method == _STORED and record.packed != record.size:
                 raise _damaged(f"record {record.name[:80]!r} has two sizes")
-            if record.offset + 30 + len(record.name) + record.packed > following:
+            if self._content(record) + record.packed > following:
                 raise UnsafeError(f"record {record.name[:80]!r} overlaps another one")
 
     def stream(self, record: Record) -> Iterator[bytes]:

@@ -1,0 +1,108 @@
+"""What a process takes of its machine: a device, cores and memory, beside the other processes of its run."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import torch
+
+from ltk.errors import EnvironmentFault, UsageError
+
+_OWN_GROUPS, _GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of a name: auto takes CUDA, else the CPU.
+
+    Raises:
+        EnvironmentFault: the device asked for is not there, or cannot compute what ltk needs; never a silent fall-back
+            to the CPU.
+        UsageError: no device has such a name.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "mps":
+        raise EnvironmentFault("mps computes no float64, which sampling and views need", "Use --device cpu.")
+    if not re.fullmatch(r"cpu|cuda(:\d{1,2})?", name):
+        raise UsageError(f"no device is called {name!r}", "Use auto, cpu, cuda or cuda:N.")
+    device = torch.device(name)
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            have = f"{count} CUDA devices" if count else "no CUDA device"
+            raise EnvironmentFault(f"{name} was asked for; this machine has {have}", "Use --device cpu or auto.")
+    return device
+
+
+def use_device(name: str) -> torch.device:
+    """Return the device of a name and take it for the whole process: what names no device (a stream) is made there.
+
+    float32 is float32 there, as in ``exact_float32``, to the end of the process.
+    """
+    device = choose_device(name)
+    if device.index is not None and device.type == "cuda":
+        torch.cuda.set_device(device)
+    _allow_tf32(False, False)
+    return device
+
+
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """Compute in float32 where float32 is asked for.
+
+    Else convolutions on CUDA round what they multiply to TF32, with 10 bits behind the point instead of 23: torch's
+    default from Ampere on, and that of products of matrices in some containers.
+    """
+    # The older of torch's two interfaces: part of torch reads it, and refuses where the newer one was used as well.
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    _allow_tf32(False, False)
+    try:
+        yield
+    finally:
+        _allow_tf32(*before)
+
+
+def _allow_tf32(convolutions: bool, products: bool) -> None:
+    torch.backends.cudnn.allow_tf32 = convolutions
+    torch.backends.cuda.matmul.allow_tf32 = products
+
+
+def count_cores() -> int:
+    """Return how many cores this process may use: its share, where the run has several processes on this machine."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // _count_processes())
+
+
+def host_memory() -> int:
+    """Return how many bytes of this machine's memory this process may use: its share of what the run may use."""
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([physical, *memory_limits(_OWN_GROUPS, _GROUPS)]) // _count_processes()
+
+
+def memory_limits(own: Path, mount: Path) -> list[int]:
+    """Return the limits in bytes of the control groups of this process and of those above them (Slurm, containers).
+
+    Args:
+        own: the file that names its groups; without it there are no limits.
+        mount: where groups are folders.
+    """
+    limits: list[int] = []
+    for line in own.read_text().splitlines() if own.exists() else []:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        root, name = (mount / "memory", "memory.limit_in_bytes") if controllers else (mount, "memory.max")
+        group = root / path.lstrip("/")
+        for folder in (group, *group.parents):  # in a container the path is that of the host, its own group the root
+            with suppress(OSError, ValueError):  # no such file; no limit ("max")
+                limits.append(int((folder / name).read_text()))
+    return limits
+
+
+def _count_processes() -> int:
+    """How many processes of this run there are on this machine, as torchrun says."""
+    return max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
