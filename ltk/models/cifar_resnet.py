@@ -1,4 +1,4 @@
-"""The ResNets for 32x32 images, any depth 6n+2 and any width, registered with timm.
+"""The ResNets for 32x32 images, any depth 6n+2 and any even width, registered with timm.
 
 He, Zhang, Ren, Sun: "Deep residual learning for image recognition", 2016, section 4.2: a 3x3 stem and three stages of
 basic blocks at widths w, 2w, 4w; shortcuts without parameters ("option A": every second pixel, zeros for the new
@@ -47,7 +47,7 @@ class CifarResNet(nn.Module):
 
     Args:
         depth: 6n+2.
-        width: channels of the first stage.
+        width: channels of the first stage, an even number.
         num_classes: 0 for features alone.
         in_chans: channels of the images.
     """
@@ -57,6 +57,8 @@ class CifarResNet(nn.Module):
         blocks = (depth - 2) // 6
         if depth != 6 * blocks + 2 or blocks < 1:
             raise ValueError(f"a CIFAR ResNet has depth 6n+2, not {depth}")
+        if width < 2 or width % 2:
+            raise ValueError(f"a CIFAR ResNet has an even width, not {width}: new channels go to both sides of the old")
         self.num_classes = num_classes
         self.num_features = self.head_hidden_size = 4 * width
         self.conv1 = _conv3x3(in_chans, width, 1)

@@ -18,3 +18,9 @@ def test_sizes_that_the_patches_do_not_divide_are_refused() -> None:
     assert create_backbone("test_vit", image_size=32).num_features == 64
     with pytest.raises(UsageError, match="no images of 40 pixels"):
         create_backbone("test_vit", image_size=40)
+
+
+@pytest.mark.parametrize("width", [1, 5])
+def test_widths_that_the_shortcuts_cannot_double_are_refused(width: int) -> None:
+    with pytest.raises(UsageError, match=f"an even width, not {width}"):
+        create_backbone("cifar_resnet8", width=width)
