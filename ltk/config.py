@@ -13,10 +13,9 @@ from pydantic import Field, model_validator
 
 from ltk.errors import unknown_name
 from ltk.methods import METHODS, is_outside
-from ltk.settings import Settings
+from ltk.settings import DEVICES, Settings
 
 PerChannel = tuple[float, ...]
-DEVICES = r"^(auto|cpu|cuda(:(0|[1-9][0-9]?))?|mps)$"
 _MOST = 1_000_000  # of what is counted: no run has more
 
 

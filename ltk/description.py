@@ -22,7 +22,7 @@ from torch.nn.modules.module import (
 )
 
 from ltk.errors import DataError, UnsafeError, UsageError
-from ltk.settings import Settings
+from ltk.settings import Settings, first_fault
 
 if TYPE_CHECKING:
     from ltk.methods.base import Method
@@ -126,7 +126,7 @@ def read_description(metadata: Mapping[str, str]) -> Description:
         parts = {name: json.loads(metadata[name]) for name in Description.model_fields if name != "method"}
         described = Description.model_validate({"method": metadata["method"], **parts})
     except ValidationError as error:
-        raise DataError(f"the file does not describe its network: {_first_fault(error)}") from error
+        raise DataError(f"the file does not describe its network: {first_fault(error)[:200]}") from error
     except (KeyError, ValueError, RecursionError) as error:
         raise DataError(f"the file does not describe its network: {error!r}"[:200]) from error
     options = described.backbone.options.keys()
@@ -160,7 +160,7 @@ def build_from_metadata(metadata: Mapping[str, str], tensors: Mapping[str, Tenso
         return _create(described, tensors)
     except (UsageError, ValidationError) as error:
         hint = error.hint if isinstance(error, UsageError) else ""
-        fault = error.message if isinstance(error, UsageError) else _first_fault(error)
+        fault = error.message if isinstance(error, UsageError) else first_fault(error)[:200]
         raise DataError(f"the network that the file describes cannot be built: {fault}", hint) from error
 
 
@@ -224,11 +224,6 @@ def _compare(described: Description, tensors: Mapping[str, Tensor]) -> None:
     asked = sum(value.numel() for value in network.state_dict().values())
     if asked > _TIMES_STORED * stored + _MOST_FOR_TRAINING:
         raise DataError(f"the file holds {stored} numbers of a network of {asked}")
-
-
-def _first_fault(error: ValidationError) -> str:
-    fault = error.errors()[0]
-    return f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"[:200]
 
 
 def _check_trusted(method: str) -> None:

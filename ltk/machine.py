@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from ltk.errors import EnvironmentFault, UsageError
+from ltk.settings import DEVICES
 
 _OWN_GROUPS, _GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
@@ -27,7 +28,7 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name == "mps":
         raise EnvironmentFault("mps computes no float64, which sampling and views need", "Use --device cpu.")
-    if not re.fullmatch(r"cpu|cuda(:\d{1,2})?", name):
+    if not re.fullmatch(DEVICES, name):
         raise UsageError(f"no device is called {name!r}", "Use auto, cpu, cuda or cuda:N.")
     device = torch.device(name)
     if device.type == "cuda":

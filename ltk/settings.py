@@ -6,13 +6,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+DEVICES = r"^(auto|cpu|cuda(:(0|[1-9][0-9]?))?|mps)$"  # what --device and run.device take
 
 
 class Settings(BaseModel):
     """A frozen, keyword-only group of options: unknown keys, nan and infinity are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+
+
+def first_fault(error: ValidationError) -> str:
+    """Return the first thing that is wrong, as "names.3: Input should be a valid string"."""
+    fault = error.errors()[0]
+    return ": ".join(filter(None, (".".join(map(str, fault["loc"])), fault["msg"])))
 
 
 Group = TypeVar("Group", bound=Settings)

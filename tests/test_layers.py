@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "draws": set(),
     "settings": set(),
     "distributed": {"errors"},
-    "machine": {"errors"},
+    "machine": {"errors", "settings"},
     "files": {"errors"},
     "data": BASE | {"data", "files"},
     "models": BASE | {"models"},

@@ -52,6 +52,7 @@ def test_auto_takes_cuda_else_the_cpu(monkeypatch: pytest.MonkeyPatch, two_gpus:
         ("cuda:2", EnvironmentFault, "cuda:2 was asked for; this machine has 2 CUDA devices"),
         ("gpu", UsageError, "'gpu'"),
         ("cuda:x", UsageError, "'cuda:x'"),
+        ("cuda:300", UsageError, "'cuda:300'"),
     ],
 )
 def test_a_device_that_cannot_be_had(

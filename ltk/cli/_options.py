@@ -42,8 +42,8 @@ def check_device(name: str | None) -> str | None:
     Raises:
         UsageError: there cannot.
     """
-    from ltk.config import DEVICES
     from ltk.errors import UsageError
+    from ltk.settings import DEVICES
 
     if name is not None and not re.fullmatch(DEVICES, name):
         raise UsageError(f"--device {name!r} is none of auto, cpu, cuda and cuda:N", "Example: --device cuda:0")

@@ -159,7 +159,8 @@ FORMATS: dict[str, Format] = {
 }
 
 
-TARGETS = ("timm", "timm-features", "torchvision", *(f"legacy-{name}" for name in FORMATS if name != "torchvision"))
+_WRITABLE = [name for name, form in FORMATS.items() if name != "torchvision" and not form.experts]
+TARGETS = ("timm", "timm-features", "torchvision", *(f"legacy-{name}" for name in _WRITABLE))
 
 
 @dataclass

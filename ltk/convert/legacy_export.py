@@ -17,13 +17,12 @@ from ltk.convert.convert import Request, convert_raw
 from ltk.convert.keymaps import FORMATS, Format, explain
 from ltk.convert.reader import RawCheckpoint
 from ltk.convert.trunks import legacy_name
-from ltk.convert.verify import check_forward
+from ltk.convert.verify import agree, check_forward
 from ltk.data.base import IntArray
 from ltk.data.image import ImageSpec
 from ltk.errors import DataError, UsageError
 from ltk.methods.base import Method
 
-_TOLERANCE = 1e-4
 # What the official evaluation is told beside the file, by format; and every option that changes a prediction.
 _TOLD = {"reslt": "gamma", "gcl": "scale", "gcl-parts": "scale", "ldam-drw": "scale"}
 _EVALUATION = ("form", "branches", "gamma", "keep_bias", "eval_pool_last", "scale")
@@ -52,7 +51,7 @@ def to_legacy(name: str, method: Method, metadata: Mapping[str, str]) -> tuple[d
         UsageError: the layout cannot hold this network, or what it holds predicts something else.
     """
     form = FORMATS[name]
-    if form.experts or (metadata["method"] != form.method and not _is_plain(form, method)):
+    if metadata["method"] != form.method and not _is_plain(form, method):
         raise UsageError(f"a model of {metadata['method']} cannot be written as {name}")
     if json.loads(metadata["method_options"]).get("branches") == 2:
         raise UsageError("the official code needs the third branch, which was left out")
@@ -130,7 +129,7 @@ def _check_same(content: Any, request: Request, method: Method, metadata: Mappin
         raise UsageError(f"a model of {metadata['method']} cannot be written as {error.message}", hint) from error
     image, num_classes = ImageSpec.from_json(json.loads(metadata["image"])), back.recognition.num_classes
     wanted, given = (check_forward(each, num_classes, image, finite=False) for each in (method, back.method))
-    if torch.allclose(given, wanted, rtol=0, atol=_TOLERANCE * float(wanted.abs().max())):
+    if agree(given, wanted):
         return
     fault = f"a {request.form} file of this model would predict something else"
     if type(back.method) is type(method):

@@ -17,6 +17,7 @@ from ltk.methods.base import Method
 
 _BATCH = 250
 _TOLERANCE = 0.5
+_ROUNDING = 1e-4
 
 
 def check_finite(tensors: Mapping[str, Tensor]) -> list[str]:
@@ -51,6 +52,11 @@ def check_forward(method: Method, num_classes: int, image: ImageSpec, *, finite:
     if finite and not logits_BK.isfinite().all():
         raise DataError("a forward pass on noise gives nan or infinity")
     return logits_BK
+
+
+def agree(given_BK: Tensor, wanted_BK: Tensor) -> bool:
+    """Return whether logits are the same but for rounding: 1e-4 of the largest; nan and infinity never are."""
+    return bool((given_BK - wanted_BK).abs().max() <= _ROUNDING * wanted_BK.abs().max())
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ from pydantic import Field, ValidationError, model_validator
 from ltk.data.base import IntArray, locate
 from ltk.errors import DataError
 from ltk.files import open_file, read_bytes
-from ltk.settings import Settings
+from ltk.settings import Settings, first_fault
 
 FORMAT: Final = "ltk.pack/4"
 FOLDER = ".ltk-packs"
@@ -166,8 +166,7 @@ def read_info(path: Path) -> PackInfo:
     try:
         return PackInfo.model_validate(json.loads(read_bytes(path)))
     except ValidationError as error:
-        fault = error.errors()[0]
-        reason = ": ".join((*map(str, fault["loc"]), fault["msg"]))
+        reason = first_fault(error)
     except (OSError, ValueError, RecursionError) as error:
         reason = str(error)
     raise DataError(f"{path} is not the description of a pack: {reason}", "Delete it and pack again.")

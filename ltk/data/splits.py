@@ -25,7 +25,7 @@ from ltk.data.longtail import (
 from ltk.data.tail_split import check_drawn, check_seed, split_tail_safe
 from ltk.errors import DataError, UsageError, unknown_name
 from ltk.files import read_json, write_text
-from ltk.settings import Settings
+from ltk.settings import Settings, first_fault
 
 __all__ = [
     "IMBALANCE_KINDS",
@@ -128,9 +128,7 @@ class Manifest:
         try:
             stored = _Stored.model_validate(read_json(path))
         except ValidationError as error:
-            fault = error.errors()[0]
-            reason = ": ".join((".".join(map(str, fault["loc"])), fault["msg"]))
-            raise DataError(f"{path} is not a split manifest: {reason}") from error
+            raise DataError(f"{path} is not a split manifest: {first_fault(error)}") from error
         own = stored.indices.items()
         indices = {k: np.arange(v) if isinstance(v, int) else np.array(v, np.int64) for k, v in own}
         lists = {"class_names": tuple(stored.class_names), "counts": tuple(stored.counts), "indices": indices}

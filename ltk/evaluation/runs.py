@@ -14,6 +14,7 @@ from typing_extensions import TypedDict
 from ltk.config_text import create_config, read_toml
 from ltk.errors import DataError
 from ltk.files import read_json, read_records
+from ltk.settings import first_fault
 
 _TYPED = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
@@ -152,6 +153,4 @@ def _check(form: TypeAdapter[Any], value: object, path: Path) -> None:
     try:
         form.validate_python(value)
     except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(map(str, fault["loc"]))
-        raise DataError(f"{path} is damaged: {where}: {fault['msg']}", "Put back the file of this run.") from error
+        raise DataError(f"{path} is damaged: {first_fault(error)}", "Put back the file of this run.") from error

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from ltk.checkpoint import load_model
 from ltk.convert.convert import Request, convert_file, write_conversion
 from ltk.convert.export import export_model, write_export
-from ltk.errors import UsageError
+from ltk.errors import DataError, UsageError
 from tests.convert import legacy_models as legacy
 from tests.convert.converting import convert_tree
 from tests.convert.legacy_models import Legacy, resnet
@@ -124,7 +124,19 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
     _, out = convert_tree(legacy.gcl(resnet(), 20).tree, tmp_path)
     with pytest.raises(UsageError, match="a model of gcl cannot be written as paco"):
         export_model(out, "legacy-paco")
-    with pytest.raises(UsageError, match="unknown target 'tim'"):
-        export_model(out, "tim")
+    for target in ("tim", "legacy-ride-reslt"):
+        with pytest.raises(UsageError, match=f"unknown target '{target}'"):
+            export_model(out, target)
     with pytest.raises(UsageError, match="nested"):
         write_export(export_model(out, "legacy-gcl"), tmp_path / "x.safetensors")
+
+
+def test_a_network_that_gives_nan_is_not_written(tmp_path: Path) -> None:
+    tree = legacy.gcl(resnet(), 20).tree
+    name = next(key for key in tree["state_dict"] if key.endswith("running_var"))
+    tree["state_dict"][name][0] = float("nan")
+    _, broken = convert_tree(tree, tmp_path, Request(allow_nonfinite=True))
+    with pytest.raises(DataError, match="nan or infinity"):
+        export_model(broken, "timm-features")
+    with pytest.raises(UsageError, match="nan or infinity"):
+        export_model(broken, "legacy-gcl")

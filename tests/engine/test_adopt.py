@@ -72,16 +72,21 @@ def test_a_file_keeps_the_counts_it_was_trained_with(run: Path, tmp_path: Path) 
         adopt_model(run / "model.safetensors", tmp_path, dataset="digits", root=None, imb=10)
 
 
-def test_names_that_are_not_mere_numbers_must_agree(tmp_path: Path) -> None:
-    folder = tmp_path / "images"
+def train_on_trees(path: Path) -> tuple[Path, Path]:
+    """Return a folder of images of two classes with names, and a model file that learnt from it."""
+    folder, file = path / "images", path / "run" / "model.safetensors"
     for part in ("train", "test"):
         for name in ("ash", "beech"):
             (folder / part / name).mkdir(parents=True)
             for i in range(4):
                 Image.new("RGB", (8, 8), (i, i, i)).save(folder / part / name / f"{i}.png")
     options = {"optim.epochs": 1, "optim.batch_size": 4, "run.device": "cpu", "model.width": 2}
-    fit(resolve_config("ce", dataset=str(folder), options=options).config, out=tmp_path / "run")
-    file = tmp_path / "run" / "model.safetensors"
+    fit(resolve_config("ce", dataset=str(folder), options=options).config, out=file.parent)
+    return folder, file
+
+
+def test_names_that_are_not_mere_numbers_must_agree(tmp_path: Path) -> None:
+    folder, file = train_on_trees(tmp_path)
     assert adopt_model(file, tmp_path, dataset=str(folder), root=None, imb=None)
     renamed = folder.rename(tmp_path / "others")
     for part in ("train", "test"):
@@ -96,14 +101,7 @@ def test_names_that_are_not_mere_numbers_must_agree(tmp_path: Path) -> None:
 
 def test_a_file_judged_on_images_with_names_is_deployed(tmp_path: Path) -> None:
     """A converted file calls its classes by number."""
-    folder, file = tmp_path / "images", tmp_path / "run" / "model.safetensors"
-    for part in ("train", "test"):
-        for name in ("ash", "beech"):
-            (folder / part / name).mkdir(parents=True)
-            for i in range(4):
-                Image.new("RGB", (8, 8), (i, i, i)).save(folder / part / name / f"{i}.png")
-    options = {"optim.epochs": 1, "optim.batch_size": 4, "run.device": "cpu", "model.width": 2}
-    fit(resolve_config("ce", dataset=str(folder), options=options).config, out=file.parent)
+    folder, file = train_on_trees(tmp_path)
     tensors, metadata = read_tensors(file)
     write_tensors(file, tensors, metadata | {"class_names": '["0", "1"]', "class_counts": "null"})
     path = adopt_model(file, tmp_path, dataset=str(folder), root=None, imb=None)
