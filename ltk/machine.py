@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -73,9 +74,10 @@ def _allow_tf32(convolutions: bool, products: bool) -> None:
 
 
 def count_cores() -> int:
-    """Return how many cores this process may use: its share, where the run has several processes on this machine."""
+    """Return how many cores this process may use: its share of what its run may use on this machine."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // _count_processes())
+    quotas = map(math.ceil, core_quotas(_OWN_GROUPS, _GROUPS))
+    return max(1, min([cores, *quotas]) // _count_processes())
 
 
 def host_memory() -> int:
@@ -92,16 +94,33 @@ def memory_limits(own: Path, mount: Path) -> list[int]:
         mount: where groups are folders.
     """
     limits: list[int] = []
-    for line in own.read_text().splitlines() if own.exists() else []:
-        _, controllers, path = line.split(":", 2)
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        root, name = (mount / "memory", "memory.limit_in_bytes") if controllers else (mount, "memory.max")
-        group = root / path.lstrip("/")
-        for folder in (group, *group.parents):  # in a container the path is that of the host, its own group the root
+    for folder in _groups(own, mount, "memory"):
+        for name in ("memory.max", "memory.limit_in_bytes"):
             with suppress(OSError, ValueError):  # no such file; no limit ("max")
                 limits.append(int((folder / name).read_text()))
     return limits
+
+
+def core_quotas(own: Path, mount: Path) -> list[float]:
+    """Return how many cores' time these groups may take (``docker --cpus``, Kubernetes); see ``memory_limits``."""
+    quotas: list[float] = []
+    for folder in _groups(own, mount, "cpu"):
+        with suppress(OSError, ValueError):
+            quota, period = (folder / "cpu.max").read_text().split()
+            quotas.append(int(quota) / int(period))
+        with suppress(OSError, ValueError):
+            quota, period = ((folder / f"cpu.cfs_{part}_us").read_text() for part in ("quota", "period"))
+            quotas.append(int(quota) / int(period))
+    return [quota for quota in quotas if quota > 0]  # -1: none
+
+
+def _groups(own: Path, mount: Path, controller: str) -> Iterator[Path]:
+    """The folders of the groups, of either version of control groups, that may limit a process."""
+    for line in own.read_text().splitlines() if own.exists() else []:
+        _, controllers, path = line.split(":", 2)
+        if not controllers or controller in controllers.split(","):
+            group = (mount / controller if controllers else mount) / path.lstrip("/")
+            yield from (group, *group.parents)  # in a container the path is that of the host, its own group the root
 
 
 def _count_processes() -> int:

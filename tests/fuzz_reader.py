@@ -155,18 +155,28 @@ class Tally:
 
 
 def try_mutant(data: bytes, tally: Tally) -> None:
-    """Read one mutant, build its tensors, look for a network in it, and book what happens."""
-    start, said = time.process_time(), ""
-    try:
-        outcome, said = read(data)
-        fault = any(words in said for words in _FAULTS)
-    except Exception as error:  # the promise is that there is none
-        outcome, fault, said = f"raised {type(error).__name__}", True, str(error)
-    seconds = time.process_time() - start
+    """Read one mutant, build its tensors, look for a network in it, and book what happens.
+
+    A slow one is timed twice: the first time may have held a whole garbage collection of a process that runs tests.
+    """
+    outcome, said, seconds = _timed(data)
+    if seconds > SLOWEST:
+        seconds = min(seconds, _timed(data)[2])
     tally.slowest = max(tally.slowest, seconds)
     tally.outcomes[outcome] += 1
+    fault = outcome.startswith("raised") or any(words in said for words in _FAULTS)
     if fault or seconds > SLOWEST:
         tally.failures.append((f"{outcome} after {seconds:.2f} s: {said[:200]!r}", data))
+
+
+def _timed(data: bytes) -> tuple[str, str, float]:
+    """Return what becomes of a file, what is said of it, and seconds of the processor."""
+    start = time.process_time()
+    try:
+        outcome, said = read(data)
+    except Exception as error:  # the promise is that there is none
+        outcome, said = f"raised {type(error).__name__}", str(error)
+    return outcome, said, time.process_time() - start
 
 
 def read(data: bytes) -> tuple[str, str]:

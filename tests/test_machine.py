@@ -12,7 +12,15 @@ import torch
 
 from ltk import machine
 from ltk.errors import EnvironmentFault, LtkError, UsageError
-from ltk.machine import choose_device, count_cores, exact_float32, host_memory, memory_limits, use_device
+from ltk.machine import (
+    choose_device,
+    core_quotas,
+    count_cores,
+    exact_float32,
+    host_memory,
+    memory_limits,
+    use_device,
+)
 
 
 @pytest.fixture
@@ -127,8 +135,38 @@ def test_memory_is_that_of_the_group_shared_among_the_processes(
     assert host_memory() == physical // 4
 
 
-@pytest.mark.parametrize(("processes", "cores"), [("1", 6), ("3", 2), ("8", 1)])
-def test_cores_are_shared_among_the_processes(processes: str, cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("own", "files", "quotas"),
+    [
+        ("0::/pod\n", {"pod/cpu.max": "150000 100000", "cpu.max": "max 100000"}, [1.5]),
+        (
+            "2:cpu,cpuacct:/docker/of/the/host\n",
+            {"cpu/cpu.cfs_quota_us": "400000", "cpu/cpu.cfs_period_us": "100000"},
+            [4.0],
+        ),
+        ("2:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, []),
+        ("2:cpuset:/\n", {"cpu/cpu.cfs_quota_us": "400000", "cpu/cpu.cfs_period_us": "100000"}, []),
+    ],
+    ids=["version 2", "version 1", "none", "another controller"],
+)
+def test_quotas_of_control_groups(own: str, files: dict[str, str], quotas: list[float], tmp_path: Path) -> None:
+    (tmp_path / "own").write_text(own)
+    for name, text in files.items():
+        path = tmp_path / "groups" / name
+        write_group(path.parent, path.name, text)
+    assert core_quotas(tmp_path / "own", tmp_path / "groups") == quotas
+
+
+@pytest.mark.parametrize(
+    ("processes", "quota", "cores"), [("1", "max", 6), ("3", "max", 2), ("8", "max", 1), ("1", "150000", 2)]
+)
+def test_cores_are_those_of_the_group_shared_among_the_processes(
+    processes: str, quota: str, cores: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "own").write_text("0::/\n")
+    write_group(tmp_path, "cpu.max", f"{quota} 100000")
+    monkeypatch.setattr(machine, "_OWN_GROUPS", tmp_path / "own")
+    monkeypatch.setattr(machine, "_GROUPS", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(6))
     monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
     assert count_cores() == cores
