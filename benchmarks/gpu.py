@@ -41,7 +41,7 @@ from ltk.files import read_records
 from ltk.resolve import resolve_config
 
 METHODS = ("glmc", "gcl", "paco", "gpaco", "reslt", "bagmar")
-_OPENERS = ("ltk.engine.build.open_configured_source", "ltk.evaluation.evaluate.open_configured_source")
+_OPENERS = ("ltk.engine.build.open_configured_source", "ltk.evaluation.images.open_configured_source")
 _WARM_UPS = 10  # steps, and the capture
 _STRETCHES, _STEPS = 5, 20  # timed; each stretch lies in one epoch, which may be shorter
 _LOSSES = 200

@@ -120,33 +120,39 @@ def _header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes
     return len(text).to_bytes(8, "little") + text
 
 
-def read_tensors(path: Path, *, must_be_sealed: bool = True) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read tensors and metadata, and check the digest.
 
     Args:
-        path: a safetensors file.
-        must_be_sealed: refuse a file without ltk's digest.
+        path: a file of ``write_tensors``.
 
     Raises:
-        DataError: missing, cut, damaged, or not safetensors.
+        DataError: missing, cut, damaged, or without ltk's digest.
     """
     try:
         data = read_bytes(path)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    if data[8:9] not in (b"{", b""):
+        raise _not_ours(path)
     try:
         end = 8 + int.from_bytes(data[:8], "little")
         header = json.loads(data[8:end])
         metadata = dict(header.get("__metadata__", {}))
         digest = metadata.pop(_DIGEST_KEY, None)
-        whole = digest is not None and _digest_of(data, end, digest) == digest
-        if not whole and (digest is not None or must_be_sealed):
+        if digest is None:
+            raise _not_ours(path)
+        if _digest_of(data, end, digest) != digest:
             raise DataError(f"{path} is damaged: its content does not match its checksum", "Use another copy.")
         return safetensors_torch.load(data), metadata
     except (ValueError, AttributeError, TypeError, RecursionError, SafetensorError) as error:
         raise DataError(
             f"{path} is not a whole safetensors file: {error}", "It may be cut short or damaged."
         ) from error
+
+
+def _not_ours(path: Path) -> DataError:
+    return DataError(f"{path} was not written by ltk", "Convert it first: ltk convert FILE")
 
 
 def _digest_of(data: bytes, end: int, digest: str) -> str:
@@ -255,7 +261,7 @@ def load_model_and_metadata(path: Path) -> tuple[Method, dict[str, str]]:
         checkpoint = Checkpoint(tensors, {})
         tensors = {**checkpoint.part("model"), **checkpoint.part("ema")}
     elif kind != MODEL_FORMAT:
-        raise DataError(f"{path} was not written by ltk", "Convert it first: ltk convert FILE")
+        raise _not_ours(path)
     try:
         method = build_from_metadata(metadata, tensors)
         missing, unexpected = method.load_state_dict(tensors, strict=False)

@@ -55,6 +55,11 @@ class DataSettings(Settings):
     val: float = Field(0, ge=0, description="training images per class (or share < 1) held out to select and tune")
     groups: str = Field("auto", description="many/medium/few limits: '100,20', 'tertile', or 'auto' by data set")
     image_size: int | None = Field(None, ge=4, le=1024, description="side of a training view in pixels")
+    full_resolution: bool = Field(
+        True,
+        description="cut resized crops out of whole image files, as in the papers; false: out of their central squares,"
+        " which memory and packs hold",
+    )
     mean: PerChannel | None = Field(None, description="normalisation, per channel in 0..1 (none: the data set's own)")
     std: PerChannel | None = Field(None, description="normalisation, per channel in 0..1 (none: the data set's own)")
     source: SourceSettings = Field(default_factory=SourceSettings, description="how the images are found")

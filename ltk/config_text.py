@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from ltk.config import RunConfig
 from ltk.errors import UsageError
-from ltk.files import read_bytes
+from ltk.files import check_text, read_bytes
 from ltk.settings import Settings
 
 
@@ -63,10 +63,19 @@ def create_config(tree: Mapping[str, Any], where: str = "configuration") -> RunC
         raise explain(error, RunConfig, where) from error
 
 
-def explain(error: ValidationError, model: type[Settings], where: str) -> UsageError:
-    """Turn pydantic's report into one error: a fault a line, each with its key, its value and what would do."""
-    lines = [_explain_fault(fault, model) for fault in error.errors()]
-    return UsageError(f"{where}: " + "; ".join(lines), "See the keys, types and defaults: ltk config")
+def explain(error: ValidationError, model: type[Settings], where: str, hint: str = "", flag: str = "") -> UsageError:
+    """Turn pydantic's report into one error: a fault a line, each with its key, its value and what would do.
+
+    Args:
+        error: the report.
+        model: the group of settings that was checked.
+        where: named in the error.
+        hint: where the user finds the keys (``ltk config``, of a method's own with its name).
+        flag: what stands before a key where keys are options of the command line.
+    """
+    lines = [flag + _explain_fault(fault, model) for fault in error.errors()]
+    hint = hint or f"See the keys, types and defaults: ltk config{'' if model is RunConfig else ' METHOD'}"
+    return UsageError(f"{where}: " + "; ".join(lines), hint)
 
 
 def _explain_fault(fault: Any, model: type[Settings]) -> str:
@@ -95,18 +104,25 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file.
 
     Raises:
-        UsageError: not readable or not TOML; line and column are named.
+        UsageError: not readable, not UTF-8 (with or without byte order mark) or not TOML; the place is named.
     """
     try:
-        return tomllib.loads(read_bytes(path).decode())
+        return tomllib.loads(read_bytes(path).decode("utf-8-sig"))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"cannot read {path}: {error}") from error
+        raise UsageError(f"{path} is not UTF-8 text (byte {error.start})", "Save it as UTF-8.") from error
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"{path} is not TOML: {error}") from error
 
 
 def dump_config(config: RunConfig) -> str:
-    """Write a configuration as TOML, every key, unset ones left out."""
-    return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
+    """Write a configuration as TOML, every key, unset ones left out.
+
+    Raises:
+        UsageError: the name of a file or folder in it is not UTF-8.
+    """
+    text = tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
+    for line in text.splitlines():
+        check_text(line)
+    return text

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
 from ltk.config import CIFAR, ModelSettings, OptimSettings, RunConfig
 
 Derived = list[tuple[str, Any]]  # dotted keys and values
@@ -17,17 +19,17 @@ def derive_settings(before: RunConfig, given: Mapping[str, Any]) -> tuple[Derive
         before: the preset's.
         given: what the user asks for, by dotted key; it wins over what is derived.
     """
-    scaled, notes = scale_schedule(before.optim, given.get("optim.epochs"))
+    scaled, notes = scale_schedule(before.optim, given)
     return [*scaled, *_leave_network(before.model, given), *_find_reference(before.optim, given)], notes
 
 
-def scale_schedule(optim: OptimSettings, epochs: Any) -> tuple[Derived, list[str]]:
+def scale_schedule(optim: OptimSettings, given: Mapping[str, Any]) -> tuple[Derived, list[str]]:
     """With another number of epochs, move milestones and warm-up in proportion, and say so.
 
     Milestones are rounded down, as the start of deferred re-weighting is, so that the two stay together.
     """
-    schedule = optim.schedule
-    if not isinstance(epochs, int) or epochs < 1 or epochs == optim.epochs:
+    schedule, epochs = optim.schedule, _read_epochs(optim, given)
+    if epochs == optim.epochs:
         return [], []
     start = f"{epochs} instead of {optim.epochs} epochs"
     milestones = [max(milestone * epochs // optim.epochs, 1) for milestone in schedule.milestones]
@@ -40,6 +42,14 @@ def scale_schedule(optim: OptimSettings, epochs: Any) -> tuple[Derived, list[str
     warmup = max(round(schedule.warmup_epochs * epochs / optim.epochs), least)
     moved = _in_schedule({"milestones": milestones, "warmup_epochs": warmup})
     return moved, [f"{start}: warm-up {warmup}, milestones {milestones or 'none'}"]
+
+
+def _read_epochs(optim: OptimSettings, given: Mapping[str, Any]) -> int:
+    """The number asked for, read as its setting reads it ("20", 2e1); one that is none is refused with the others."""
+    try:
+        return OptimSettings(epochs=given.get("optim.epochs", optim.epochs)).epochs
+    except ValidationError:
+        return optim.epochs
 
 
 def _in_schedule(settings: Mapping[str, Any]) -> Derived:

@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any, BinaryIO
+from zlib import crc32
 
-from ltk.errors import DataError, EnvironmentFault, UsageError, unknown_name
+from ltk.errors import DataError, EnvironmentFault, LtkError, UsageError, unknown_name
 
 LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
 CHECKPOINTS = ("last", "best")  # those of a run that can be asked for
@@ -34,8 +35,10 @@ def check_checkpoint(name: str) -> str:
     return name
 
 
-def explain_disk_fault(error: OSError, path: object) -> EnvironmentFault:
+def explain_disk_fault(error: OSError, path: object) -> LtkError:
     """Return what the user is told of an operating-system error while ``path`` was written."""
+    if error.errno == errno.ENAMETOOLONG:
+        return DataError(f"the name of a file or folder is too long: {str(path)[:100]}...", "Choose a shorter one.")
     if error.errno in DISK_FULL:
         free = "Free some space or write elsewhere with --out; what was saved before is whole."
         return EnvironmentFault(f"disk full while writing {path}", free)
@@ -44,7 +47,7 @@ def explain_disk_fault(error: OSError, path: object) -> EnvironmentFault:
 
 @contextlib.contextmanager
 def disk_faults(path: Path) -> Iterator[None]:
-    """Turn operating-system errors of a write into an EnvironmentFault that says what to do."""
+    """Turn operating-system errors of a write into an LtkError that says what to do."""
     try:
         yield
     except OSError as error:
@@ -59,6 +62,7 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
     stays: the file it leads to is replaced. A device or a pipe that is read stays too: it is written to at the end.
 
     Raises:
+        DataError: the name is too long.
         EnvironmentFault: disk full, quota, read-only, links that lead to each other, a pipe that nothing reads.
         UsageError: a folder, or something else that nothing can be written to.
     """
@@ -103,7 +107,8 @@ def _open_for_writing(path: Path) -> int:
 
 @contextlib.contextmanager
 def _open_beside(path: Path) -> Iterator[BinaryIO]:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    name = crc32(os.fsencode(path.name))  # not the name itself: with more to it, it may be too long
+    temporary = path.with_name(f".{name:08x}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
             yield file
@@ -124,8 +129,25 @@ def write_atomically(path: Path, *chunks: bytes | memoryview) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file as UTF-8; see ``open_atomic``."""
-    write_atomically(path, text.encode())
+    """Write a text file as UTF-8; names of files in it keep bytes that are none. See ``open_atomic``."""
+    write_atomically(path, text.encode(errors="surrogateescape"))
+
+
+def as_text(name: str) -> str:
+    """Return the name of a file as UTF-8 has it, whatever the locale: bytes that are none are escaped."""
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
+def check_text(line: str) -> None:
+    """Check that what is written down with a name in it is UTF-8, whatever the locale.
+
+    Raises:
+        UsageError: the name holds other bytes.
+    """
+    try:
+        line.encode(errors="surrogateescape").decode()
+    except UnicodeDecodeError:
+        raise UsageError(f"{as_text(line)} is not UTF-8", "Rename this file or folder.") from None
 
 
 def open_file(path: Path | str) -> BufferedReader:

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from ltk.errors import EnvironmentFault, UsageError
+from ltk.launch import read_number
 from ltk.settings import DEVICES
 
 _OWN_GROUPS, _GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
@@ -125,4 +126,4 @@ def _groups(own: Path, mount: Path, controller: str) -> Iterator[Path]:
 
 def _count_processes() -> int:
     """How many processes of this run there are on this machine, as torchrun says."""
-    return max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return read_number("LOCAL_WORLD_SIZE", 1, least=1)

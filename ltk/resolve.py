@@ -12,7 +12,7 @@ from ltk.config import RunConfig
 from ltk.config_text import create_config, parse_override, read_toml, with_overrides
 from ltk.data.catalogue import FACTS
 from ltk.data.limits import check_imbalance, parse_groups
-from ltk.data.sources import SOURCES
+from ltk.data.sources import SOURCES, unknown_source
 from ltk.derived import derive_settings
 from ltk.errors import UsageError, unknown_name
 from ltk.methods import METHODS, is_outside
@@ -100,7 +100,7 @@ def name_source(dataset: str, root: Path | None, options: Collection[str] = ()) 
     """
     if dataset not in SOURCES:
         if not (os.sep in dataset or Path(dataset).is_dir()):
-            raise unknown_name("data set", dataset, SOURCES)
+            raise unknown_source(dataset)
         if root is not None:
             raise UsageError(
                 f"{dataset} is a folder of images, and --root names a folder too: {root}",

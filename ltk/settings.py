@@ -2,19 +2,74 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 DEVICES = r"^(auto|cpu|cuda(:(0|[1-9][0-9]?))?|mps)$"  # what --device and run.device take
 
 
+class Other(tuple[Any, ...]):
+    """All values but these; None stands for one that is chosen elsewhere."""
+
+    def __contains__(self, value: object) -> bool:
+        return not super().__contains__(value)
+
+
+class Needs:
+    """What an option needs to have an effect, as in ``beta: Annotated[float, Needs(drw=(True,))] = Field(...)``.
+
+    Args:
+        **options: the values that one of the group's other options must have, a tuple or ``Other``; of several options
+            one is enough; the option itself may be among them. What several ``Needs`` ask for is needed together.
+    """
+
+    def __init__(self, **options: tuple[Any, ...]) -> None:
+        self.options = options
+
+    def are_met(self, group: Settings) -> bool:
+        """Whether an option with these needs changes something in a group."""
+        return any(getattr(group, name) in values for name, values in self.options.items())
+
+    def explain(self, group: Settings, default: Any) -> str:
+        """Say which values are in the way and which would do."""
+        present = " and ".join(f"{name} = {_show(getattr(group, name))}" for name in self.options)
+        wanted = " or ".join(_show_wanted(name, values) for name, values in self.options.items())
+        return f"has no effect with {present}: leave it at {_show(default)}, or set {wanted}"
+
+
+def _show(value: Any) -> str:
+    return "none" if value is None else json.dumps(value)
+
+
+def _show_wanted(name: str, values: tuple[Any, ...]) -> str:
+    return f"{name} {'other than' if isinstance(values, Other) else '='} {' or '.join(map(_show, values))}"
+
+
 class Settings(BaseModel):
-    """A frozen, keyword-only group of options: unknown keys, nan and infinity are refused."""
+    """A frozen, keyword-only group of options: unknown keys, nan and infinity are refused.
+
+    So is an option that is not at its default where its ``Needs`` are not met.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+
+    @model_validator(mode="after")
+    def _refuse_idle(self) -> Self:
+        faults: list[InitErrorDetails] = []
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            unmet = (needs for needs in field.metadata if isinstance(needs, Needs) and not needs.are_met(self))
+            if value != field.default and (needs := next(unmet, None)):
+                fault = PydanticCustomError("idle_option", needs.explain(self, field.default))  # type: ignore[arg-type]
+                faults.append(InitErrorDetails(type=fault, loc=(name,), input=value))
+        if faults:
+            raise ValidationError.from_exception_data(type(self).__name__, faults)
+        return self
 
 
 def first_fault(error: ValidationError) -> str:

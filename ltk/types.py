@@ -34,7 +34,8 @@ class StepOutput:
     Attributes:
         loss: 0-dim tensor to differentiate.
         logits_BK: logits of the (possibly mixed) batch, for training accuracy; not differentiated further.
-        logs: named 0-dim tensors (parts of the loss) for the journal, detached.
+        logs: named 0-dim tensors (parts of the loss) for the journal, detached. Names of the run's own figures, such
+            as "loss" or "epoch", are refused at the first step; see ``ltk.engine.journal.OWN_NAMES``.
     """
 
     loss: Tensor

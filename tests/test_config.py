@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tomllib
+from pathlib import Path
 
 import pytest
 import torch
 
 from ltk import draws
 from ltk.config import RunConfig
-from ltk.config_text import create_config, dump_config, parse_override, with_overrides
+from ltk.config_text import create_config, dump_config, parse_override, read_toml, with_overrides
 from ltk.engine.schedules import lr_factor
 from ltk.errors import UsageError
 from ltk.methods.baselines.reweighting import deferred_weights
@@ -21,6 +22,22 @@ from ltk.types import Progress
 def test_toml_round_trip() -> None:
     config = resolve_config("glmc", dataset="digits", overrides=["model.width=8", "views.options.padding=2"]).config
     assert create_config(tomllib.loads(dump_config(config))) == config
+
+
+def test_files_of_other_editors(tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text('preset = "\u00e4"\n', encoding="utf-8-sig")
+    assert read_toml(path) == {"preset": "\u00e4"}
+    path.write_text('preset = ""\n', encoding="utf-16")
+    with pytest.raises(UsageError) as caught:
+        read_toml(path)
+    assert (caught.value.message, caught.value.hint) == (f"{path} is not UTF-8 text (byte 0)", "Save it as UTF-8.")
+
+
+def test_a_configuration_is_text(tmp_path: Path) -> None:
+    config = create_config({"data": {"dataset": "folder", "root": tmp_path / "ro\udcffot"}})
+    with pytest.raises(UsageError, match=r'^root = ".*/ro\\xffot" is not UTF-8$'):
+        dump_config(config)
 
 
 @pytest.mark.parametrize(
@@ -100,6 +117,9 @@ def test_epochs_move_milestones_in_proportion() -> None:
 
 def test_epochs_move_milestones_however_they_are_given() -> None:
     named = resolve_config("ldam-drw", dataset="cifar100", imb=100, options={"optim.epochs": 100})
+    for spelling in ("1e2", "100.0", '"100"'):
+        override = f"optim.epochs={spelling}"
+        assert resolve_config("ldam-drw", dataset="cifar100", imb=100, overrides=[override]) == named
     chosen = resolve_config("ldam-drw", dataset="cifar100", imb=100, overrides=["optim.epochs=100"])
     assert named.config == chosen.config
     assert chosen.config.optim.schedule.milestones == (80, 90)

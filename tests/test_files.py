@@ -15,10 +15,10 @@ from ltk.convert.output import read_counts
 from ltk.data.checksums import read_checksums
 from ltk.data.listfile import read_text
 from ltk.data.pack import read_info
-from ltk.errors import EnvironmentFault, LtkError, UsageError
+from ltk.errors import DataError, EnvironmentFault, LtkError, UsageError
 from ltk.evaluation.inputs import read_costs
 from ltk.evaluation.logits import load_logits
-from ltk.files import read_bytes, read_json, read_records, write_atomically, write_text
+from ltk.files import as_text, check_text, read_bytes, read_json, read_records, write_atomically, write_text
 
 
 def test_a_link_stays_and_its_target_is_replaced(tmp_path: Path) -> None:
@@ -87,6 +87,29 @@ def test_standard_output_gets_it_where_it_stands(capfd: pytest.CaptureFixture[st
 def test_a_folder_is_no_file_to_write_to(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is no file to write to"):
         write_text(tmp_path, "x")
+
+
+def test_a_name_as_long_as_it_may_be(tmp_path: Path) -> None:
+    name = "y" * 250 + ".html"
+    write_text(tmp_path / name, "x")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    with pytest.raises(DataError, match=r"too long: .*yyy"):
+        write_text(tmp_path / f"y{name}", "x")
+
+
+def test_bytes_of_names_are_written_as_they_are(tmp_path: Path) -> None:
+    name = b"b\xc3\xa4u\xffme"
+    write_text(tmp_path / "x", f"{os.fsdecode(name)} {name.decode('ascii', 'surrogateescape')}\n")
+    assert (tmp_path / "x").read_bytes() == name + b" " + name + b"\n"
+
+
+@pytest.mark.parametrize(("name", "shown"), [(b"b\xff", r"b\xff"), (b"\xff\xc3\xa4", "\\xff\u00e4")])
+def test_a_line_with_other_bytes_than_utf_8_is_refused(name: bytes, shown: str) -> None:
+    assert as_text(os.fsdecode(name)) == shown
+    with pytest.raises(UsageError) as caught:
+        check_text(f"--out {os.fsdecode(name)}")
+    assert caught.value.message == f"--out {shown} is not UTF-8"
+    check_text(b"b\xc3\xa4ume".decode("ascii", "surrogateescape"))  # as an ASCII locale has it
 
 
 def _link(path: Path) -> None:

@@ -10,14 +10,16 @@ import pytest
 from ltk.methods import METHODS
 
 PACKAGE = Path(__file__).parents[1] / "ltk"
-BASE = {"errors", "types", "draws", "settings", "distributed", "machine"}
+BASE = {"errors", "types", "draws", "numerics", "settings", "distributed", "machine"}
 MAY_IMPORT = {
     "errors": set(),
     "types": set(),
     "draws": set(),
+    "numerics": set(),
     "settings": set(),
     "distributed": {"errors"},
-    "machine": {"errors", "settings"},
+    "launch": {"errors"},
+    "machine": {"errors", "settings", "launch"},
     "files": {"errors"},
     "data": BASE | {"data", "files"},
     "models": BASE | {"models"},
@@ -37,7 +39,7 @@ MAY_IMPORT = {
     | {"description", "convert"},
     "engine": BASE
     | {"files", "methods", "models", "data", "config", "config_text", "checkpoint"}
-    | {"description", "evaluation", "engine", "derived", "resolve", "presets"},
+    | {"description", "evaluation", "engine", "derived", "resolve", "presets", "launch"},
 }
 METHOD_FILES = {path.partition(":")[0].rpartition(".")[2] for path in METHODS.values()} | {"gcl"}
 

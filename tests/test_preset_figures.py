@@ -47,7 +47,7 @@ BASELINES_WITHOUT = {
     # figures of lists and re-runs, whose settings are not known
     *("CB (effective number)", "CB-CE", "CB-focal", "CE + CB", "Focal", "Balanced softmax", "LWS (90/200 epochs)"),
     # the weight decay of the large data sets and the exponent are published in a figure or not at all
-    *("WD-tuned CE", "WD + tau-norm", "tau-norm"),
+    *("WD-tuned CE", "tau-norm"),
 }
 
 

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
+from ltk.config_text import create_config
 from ltk.data.catalogue import FACTS
 from ltk.engine.schedules import lr_factor
 from ltk.methods import get_method_class
 from ltk.methods.classifier_recipes import RECIPES
 from ltk.presets import STAGE_TWO, Preset, choose_preset, list_presets
+from ltk.resolve import apply_options
 from tests.test_preset_figures import TARGET_ROWS, claims
 from tests.test_presets import STATED, class_counts, line_of
 
 PRESETS = list_presets(stage_two=True)
-NUM_PRESETS = 50
+NUM_PRESETS = 51
 COST = re.compile(r"cost: (\d+) epochs x ([\d,]+) images x 1 view, the classifier alone")
-OWN_ROWS = ("cRT", "LWS", "tau-norm", "MaxNorm", "GLMC + MaxNorm", "Balanced softmax decoupled")
+OWN_ROWS = ("cRT", "LWS", "tau-norm", "WD + tau-norm", "MaxNorm", "GLMC + MaxNorm", "Balanced softmax decoupled")
 NOT_AIMED_AT = {
     # the exponent of weight balancing's re-run is not in its text
     ("CIFAR-100-LT", "100", "47.73"),
@@ -46,6 +49,12 @@ def test_every_recipe_has_presets_for_digits_and_for_large_images() -> None:
     assert not names & {preset.name for preset in list_presets()}
 
 
+def given_on_the_command_line(preset: Preset) -> dict[str, float]:
+    """The options that turn the default preset into a variant; the command chooses no variant by itself."""
+    options = shlex.split(line_of(preset, "command:"))[6:]
+    return {flag.removeprefix("--"): float(value) for flag, value in zip(options[::2], options[1::2], strict=True)}
+
+
 @each_preset
 def test_it_is_what_its_name_says(preset: Preset) -> None:
     config, recipe = preset.load(), recipe_of(preset)
@@ -56,7 +65,10 @@ def test_it_is_what_its_name_says(preset: Preset) -> None:
     assert not (config.parent.cache and options["batch_norm"] == "train")
     choice = choose_preset(preset.recipe, preset.dataset, preset.imb)
     assert choice.exact
-    assert choice.preset.name == preset.name
+    assert (choice.preset.name == preset.name) is not bool(preset.variant)
+    given = {f"method.{name}": value for name, value in given_on_the_command_line(preset).items()}
+    reached = apply_options(choice.preset.read(), given, ()).config
+    assert reached == create_config(preset.read())
 
 
 @each_preset
@@ -75,7 +87,9 @@ def test_header(preset: Preset) -> None:
     kinds = [line.partition(":")[0] for line in header[1:]]
     order = ["paper", "published", "data", "cost", "command", "note"]
     assert kinds == sorted(kinds, key=order.index)
-    assert line_of(preset, "command:") == f"command: ltk finetune-classifier RUN --method {recipe_of(preset)}"
+    command = shlex.split(line_of(preset, "command:").removeprefix("command:"))
+    assert command[:5] == ["ltk", "finetune-classifier", "RUN", "--method", recipe_of(preset)]
+    assert bool(given_on_the_command_line(preset)) is bool(preset.variant)
     bare = not preset.published() and preset.dataset != "digits"
     assert bare == any("no published figure" in line for line in header[1:])
     for figure, _, _, confidence, _ in preset.published():

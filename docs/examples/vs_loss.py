@@ -19,8 +19,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ltk.methods.base import Method
-from ltk.methods.functional import at_least_float32, log_prior
+from ltk.methods.functional import log_prior
 from ltk.models.backbones import Backbone
+from ltk.numerics import at_least_float32
 from ltk.settings import Settings
 from ltk.types import Batch, Progress, StepOutput
 
@@ -58,6 +59,7 @@ class VectorScaling(Method):
         counts_K = class_counts.double()
         self.register_buffer("scale_K", ((counts_K / counts_K.max()) ** gamma).float())
         self.register_buffer("shift_K", (tau * log_prior(class_counts)).float())
+        self.uses_prior = gamma > 0 or tau > 0
 
     def forward(self, batches: Mapping[str, Batch], progress: Progress) -> StepOutput:
         """Return the loss of one training step."""

@@ -12,7 +12,7 @@ import typer
 
 from ltk.cli import _console
 from ltk.cli._commands import CONTEXT, Commands
-from ltk.cli._devices import claim_error
+from ltk.cli._devices import claim_error, quieten_torch
 from ltk.cli._faults import explain_fault
 from ltk.cli.completions import ASKED, completions, prepare_completion
 from ltk.cli.config import config
@@ -27,6 +27,7 @@ from ltk.cli.report import report
 from ltk.cli.train import train
 from ltk.cli.version import print_version
 from ltk.errors import LtkError
+from ltk.interrupt import was_interrupted, watch_interrupts
 
 _MORE = "More commands"
 
@@ -68,7 +69,9 @@ app.command(rich_help_panel=_MORE)(completions)
 
 def main() -> None:
     """Run the command line and exit with the code of ``ltk.errors``."""
+    watch_interrupts()
     _console.prepare_streams()
+    quieten_torch()
     if ASKED in os.environ:
         prepare_completion()
     try:
@@ -76,10 +79,13 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
+        is_debugged = bool(os.environ.get("LTK_DEBUG"))
+        if was_interrupted() and not is_debugged:
+            sys.exit(130)
         problem = error if isinstance(error, LtkError) else explain_fault(error) or _describe_bug(error)
         if not claim_error(problem):
             _console.print_error(problem)
-        if os.environ.get("LTK_DEBUG"):
+        if is_debugged:
             raise
         sys.exit(problem.exit_code)
 
@@ -88,8 +94,8 @@ def _describe_bug(error: Exception) -> LtkError:
     """Keep the traceback in a file: the user sees one line."""
     summary = f"{type(error).__name__}: {error}".splitlines()[0][:200]
     try:
-        with tempfile.NamedTemporaryFile("w", prefix="ltk-", suffix=".log", delete=False, encoding="utf-8") as file:
-            file.write("".join(traceback.format_exception(error)))
+        with tempfile.NamedTemporaryFile(prefix="ltk-", suffix=".log", delete=False) as file:
+            file.write("".join(traceback.format_exception(error)).encode(errors="backslashreplace"))
     except OSError:
         return LtkError(f"this is a bug in ltk ({summary})", "Please report it with what --debug prints.")
     return LtkError(f"this is a bug in ltk ({summary})", f"Please report it with {file.name}")

@@ -7,11 +7,20 @@ from typing import Annotated
 
 import typer
 
+from ltk.cli._options import complete_values
 from ltk.files import CHECKPOINTS, check_checkpoint
 
 _PANEL = "Correction without retraining"
 
-Adjust = Annotated[str, typer.Option("--adjust", help="none, la, tau-norm, pn, pn-inductive.", rich_help_panel=_PANEL)]
+Adjust = Annotated[
+    str,
+    typer.Option(
+        "--adjust",
+        help="none, la, tau-norm, pn, pn-inductive.",
+        rich_help_panel=_PANEL,
+        autocompletion=complete_values("ltk.evaluation.choose:AdjustmentRequest", "adjust"),
+    ),
+]
 Tau = Annotated[float | None, typer.Option("--tau", help="Its strength (1).", rich_help_panel=_PANEL)]
 Tune = Annotated[bool, typer.Option("--tune", help="Choose tau on the validation images.", rich_help_panel=_PANEL)]
 Prior = Annotated[

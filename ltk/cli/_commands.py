@@ -10,7 +10,10 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
+from ltk.cli._devices import is_follower
+
 CONTEXT = {"help_option_names": ["-h", "--help"]}
+_TRAINING = ("train", "finetune-classifier", "demo")  # what several processes do together; all else rank 0 does alone
 
 
 class Commands(typer.Typer):
@@ -32,6 +35,8 @@ class _HomeCommand(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; of a file that ends too early click would say no more than "Aborted."."""
+        if is_follower() and self.name not in _TRAINING:
+            return None
         try:
             return super().invoke(ctx)
         except EOFError as error:

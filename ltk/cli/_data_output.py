@@ -183,6 +183,9 @@ def show_manifest(name: str, manifest: Manifest, path: Path | None, *, as_json: 
         _console.print_text(f"written to {path}")
 
 
+_WHOLE = "\nresized crops are cut out of the files themselves, unless data.full_resolution=false"
+
+
 def show_pack(source: Source, path: Path, info: PackInfo) -> None:
     """Say what was packed, and whether training will find it."""
     images, shards = len(info.names), len(info.shards(path))
@@ -206,7 +209,8 @@ def _describe_use(source: Source, path: Path, info: PackInfo) -> str:
         return f"training will not find it: it looks in {folders[0]} and {folders[1]} alone (leave --out out)"
     turned = " and data.source.upright=true" if info.upright else ""
     if info.size == default:
-        return f"training finds it by itself at data.image_size={source.native_size} (the default){turned}"
+        found = f"training finds it by itself at data.image_size={source.native_size} (the default){turned}"
+        return found + _WHOLE if source.stored_size > source.native_size else found
     instead = f"by default it reads these images at {default} (--size {default})"
     sizes = [size for size in range(_LEAST_VIEW, info.size + 1) if resolve_image(source, size).stored == info.size]
     if not sizes:

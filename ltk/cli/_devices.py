@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ltk.errors import DivergedError, EnvironmentFault, LtkError, PeerLostError, StoppedError, UsageError
+from ltk.launch import find_place
 
 _REPORTS = "LTK_ERROR_REPORTS"  # folder in which the processes that ``run_on_devices`` started leave their errors
 _SAME_EVERYWHERE = (UsageError, StoppedError, DivergedError)  # all processes raise them together
@@ -20,12 +21,29 @@ _SAME_EVERYWHERE = (UsageError, StoppedError, DivergedError)  # all processes ra
 
 def is_worker() -> bool:
     """Return whether this process is one of several that torchrun, Slurm or ``--devices`` started."""
-    return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return _find_place()[1] > 1
 
 
 def is_follower() -> bool:
     """Return whether another process speaks for this one: every rank but 0."""
-    return is_worker() and os.environ["RANK"] != "0"
+    return _find_place()[0] > 0
+
+
+def _find_place() -> tuple[int, int]:
+    """Rank and number of processes; what is wrong in the environment is told where they meet."""
+    try:
+        return find_place()
+    except EnvironmentFault:
+        return 0, 1
+
+
+def quieten_torch() -> None:
+    """Let torch's C++ code tell errors alone, where its log level is not set; called before torch is imported.
+
+    Else each of several processes tells at each start that no parameter is unused; see ``ltk.engine.parallel``.
+    """
+    if is_worker():
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
 def is_under_torchrun() -> bool:
@@ -43,9 +61,9 @@ def claim_error(error: LtkError) -> bool:
         return False
     if _REPORTS not in os.environ:
         return is_follower() and isinstance(error, _SAME_EVERYWHERE)
-    rank = os.environ["RANK"]
+    rank, _ = find_place()
     report = {
-        "rank": int(rank),
+        "rank": rank,
         "time": time.time(),
         "message": error.message,
         "hint": error.hint,

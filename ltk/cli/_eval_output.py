@@ -168,7 +168,7 @@ def _notes(result: EvaluatedRun) -> list[str]:
     """What a comparison would note too."""
     unfinished = [f"note: the run is unfinished: {result.run.unfinished}"] if result.run.unfinished else []
     oracle = [f"note: oracle figures chose a value on the {result.split} images"] if result.is_oracle else []
-    return [*oracle, *unfinished]
+    return [*oracle, *unfinished, *(f"note: {remark}" for remark in result.remarks)]
 
 
 def print_comparison(

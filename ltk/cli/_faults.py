@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 
 from ltk.errors import DataError, EnvironmentFault, LtkError
 from ltk.files import DISK_FULL, explain_disk_fault
@@ -34,12 +35,21 @@ def explain_fault(error: Exception) -> LtkError | None:
     if _NO_THREAD in text:
         hint = "Use fewer readers (--set run.workers=1 --set run.threads=1), or ask for more: ulimit -u"
         return EnvironmentFault("the system allows no more threads", hint)
+    if isinstance(error, UnicodeEncodeError):
+        return _explain_name(error)
     if not isinstance(error, OSError):
         return None
-    if error.errno in DISK_FULL:
+    if error.errno in {*DISK_FULL, errno.ENAMETOOLONG}:
         return explain_disk_fault(error, error.filename or "the output")
-    if error.errno == errno.ENAMETOOLONG:
-        return DataError(f"the name of a file or folder is too long: {str(error.filename)[:100]}...")
     if error.errno == errno.ENOENT and error.filename is None:
         return EnvironmentFault("the current folder does not exist any more", "Change to another one.")
     return EnvironmentFault(f"{error.strerror or error}: {error.filename or 'the system refused'}", "See --debug.")
+
+
+def _explain_name(error: UnicodeEncodeError) -> LtkError:
+    """Say which name of a file, alone or within a text, the system's encoding does not have."""
+    around = error.object[max(0, error.start - 40) : error.end + 40]
+    if sys.getfilesystemencoding() != "utf-8":
+        hint = "Set LC_ALL=C.UTF-8 or PYTHONUTF8=1."
+        return EnvironmentFault(f"this locale ({error.encoding}) has no name for {around}", hint)
+    return DataError(f"{around} is not UTF-8", "Rename this file or folder.")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
@@ -34,6 +36,22 @@ def complete_dataset(incomplete: str) -> list[str]:
 def complete_run(incomplete: str) -> list[str]:
     """Complete runs under ``runs/``."""
     return [str(path.parent) for path in Path("runs").glob("*/*/config.toml") if str(path).startswith(incomplete)]
+
+
+def complete_values(group: str, key: str) -> Callable[[str], list[str]]:
+    """Return what completes the values of a setting that takes one of a few words.
+
+    Args:
+        group: of the setting, "module:Class"; imported when the shell asks.
+        key: of the setting.
+    """
+
+    def complete(incomplete: str) -> list[str]:
+        module, _, name = group.partition(":")
+        annotation = getattr(import_module(module), name).model_fields[key].annotation
+        return [value for value in get_args(annotation) if value.startswith(incomplete)]
+
+    return complete
 
 
 def check_device(name: str | None) -> str | None:

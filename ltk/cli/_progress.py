@@ -7,16 +7,47 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import RenderableType
+from rich.constrain import Constrain
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from ltk.cli import _console
+from ltk.data.base import count_of
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from ltk.config import RunConfig
     from ltk.engine.build import Built
 
 _REFRESH_SECONDS = 0.2
 _MILLIONS_FROM = 100_000  # smaller numbers are written out
+_ECHO = 2  # columns that stay free for the ^C of an interrupt: wrapped, it would leave the line standing
+_FIGURES = 74  # columns of what stands beside the bar, down to the best accuracy
+_BAR = (6, 20)  # columns, at least and at most
+_BRIEF = {"medium": "med"}
+
+
+class _Line(Progress):
+    """One line: epoch, time left, bar, and as many figures as there is room for."""
+
+    def __init__(self, console: Console) -> None:
+        self._terminal = console  # asked for its width before `self.console` is there
+        least, most = _BAR
+        super().__init__(
+            TextColumn("epoch {task.fields[epoch]}"),
+            TimeRemainingColumn(compact=True),
+            BarColumn(max(least, min(most, console.width - _FIGURES))),
+            TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
+            console=console,
+            transient=True,
+            expand=True,
+        )
+
+    def get_renderable(self) -> RenderableType:
+        """Return the line, which leaves some columns free."""
+        return Constrain(super().get_renderable(), self._terminal.width - _ECHO)
 
 
 class TrainingDisplay:
@@ -29,13 +60,13 @@ class TrainingDisplay:
     def __init__(self, quiet: bool = False) -> None:
         self._quiet = quiet
         self._console = _console.notes()
-        self._bar: Progress | None = None
+        self._bar: _Line | None = None
         self._task = TaskID(0)
         self._epochs = self._steps = self._images = 0
         self._best: tuple[float, int] = (-1.0, -1)
         self._selection = "test"
-        self._text = ""
-        self._since = self._drawn = time.monotonic()
+        self._text = self._brief = ""
+        self._since = self._drawn = 0.0
 
     def start(self, built: Built, folder: Path, epoch: int) -> None:
         """Say what is trained and where."""
@@ -44,7 +75,7 @@ class TrainingDisplay:
         plan, config = built.plan, built.plan.config
         for text in plan.notes:
             self.warn(text)
-        self._epochs, self._selection = config.optim.epochs, plan.selection
+        self._epochs, self._selection, self._since = config.optim.epochs, plan.selection, time.monotonic()
         if self._quiet:
             return
         self._console.print(
@@ -57,12 +88,11 @@ class TrainingDisplay:
         )
         for text in _describe_batches(config):
             self._console.print(text, markup=False)
-        self._console.print(f"run {folder}" + (f", continued at epoch {epoch + 1}" if epoch else ""), markup=False)
-        if self._console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-            self._bar = Progress(*columns, console=self._console, transient=True)
-            total = self._epochs * built.loader.steps
-            self._task = self._bar.add_task("", total=total, completed=epoch * built.loader.steps)
+        self._console.print(f"run {folder}{_describe_start(epoch, self._epochs)}", markup=False)
+        if self._console.is_terminal and epoch < self._epochs:
+            self._bar = _Line(self._console)
+            total, done = self._epochs * built.loader.steps, epoch * built.loader.steps
+            self._task = self._bar.add_task("", total=total, completed=done, epoch=f"{epoch + 1}/{self._epochs}")
             self._bar.start()
 
     def step(self, epoch: int, done: int, steps: int, images: int) -> None:
@@ -73,19 +103,26 @@ class TrainingDisplay:
             return
         speed = self._images / (now - self._since)
         self._drawn = now
-        description = f"epoch {epoch + 1}/{self._epochs}  {self._text}  {speed:,.0f} images/s"
-        self._bar.update(self._task, completed=epoch * steps + done, description=description)
+        self._bar.update(
+            self._task,
+            completed=epoch * steps + done,
+            description=f"{self._brief} {speed:,.0f} images/s".strip(),
+            epoch=f"{epoch + 1}/{self._epochs}",
+        )
 
     def epoch(self, record: Mapping[str, Any], times: Mapping[str, Any]) -> None:
         """Print or draw the epoch's figures."""
         self._since, self._images = time.monotonic(), 0
         parts = [f"loss {record['loss']:.4f}", f"lr {record['lr']:.4g}"]
+        brief = [f"loss {record['loss']:.3f}"]
         evaluated = record.get(self._selection)
         if evaluated:
             self._best = max(self._best, (evaluated["top1"], record["epoch"]))
-            parts += [f"{name} {_percent(value)}" for name, value in evaluated.items()]
-            parts.append(f"best {_percent(self._best[0])}")
-        self._text = "  ".join(parts)
+            best = f"best {_percent(self._best[0])}"
+            parts += [*(f"{name} {_percent(value)}" for name, value in evaluated.items()), best]
+            groups = (f"{_BRIEF.get(name, name)} {_percent(evaluated[name])}" for name in evaluated if name != "top1")
+            brief += [*groups, best, f"top1 {_percent(evaluated['top1'])}"]
+        self._text, self._brief = "  ".join(parts), " ".join([*brief, parts[1]])
         if self._bar is None and not self._quiet:
             left = (self._epochs - record["epoch"] - 1) * times["seconds"]
             line = f"epoch {record['epoch'] + 1}/{self._epochs}  {self._text}"
@@ -105,6 +142,12 @@ class TrainingDisplay:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+def _describe_start(epoch: int, epochs: int) -> str:
+    if epoch >= epochs:
+        return f", already finished: {count_of(epochs, 'epoch')}"
+    return f", continued at epoch {epoch + 1}" if epoch else ""
 
 
 def _count(number: int) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from ltk.cli import _console
+from ltk.errors import unknown_name
 
 ASKED = "_LTK_COMPLETE"  # set by the scripts when they ask for completions
 _REGISTER = "compdef _ltk_completion ltk"
@@ -19,12 +19,7 @@ else
 fi"""
 
 
-class Shell(StrEnum):
-    """Shells with a completion script."""
-
-    bash = "bash"
-    zsh = "zsh"
-    fish = "fish"
+_SHELLS = ("bash", "zsh", "fish")
 
 
 def prepare_completion() -> None:
@@ -44,7 +39,9 @@ def completion_script(shell: str) -> str:
     return script.strip() + "\n"  # zsh registers a file only if its first line is "#compdef ltk"
 
 
-def completions(shell: Annotated[Shell, typer.Argument(help="bash, zsh or fish.")]) -> None:
+def completions(
+    shell: Annotated[str, typer.Argument(help="bash, zsh or fish.", autocompletion=lambda: list(_SHELLS))],
+) -> None:
     """Print the completion script of a shell.
 
     Examples:
@@ -52,4 +49,6 @@ def completions(shell: Annotated[Shell, typer.Argument(help="bash, zsh or fish."
       ltk completions zsh > ~/.zfunc/_ltk
       ltk completions fish > ~/.config/fish/completions/ltk.fish
     """
-    _console.print_text(completion_script(shell.value))
+    if shell not in _SHELLS:
+        raise unknown_name("shell", shell, _SHELLS)
+    _console.print_text(completion_script(shell))

@@ -204,5 +204,6 @@ def _report(result: FitResult, quiet: bool, as_json: bool) -> None:
         print_comparison(comparison, (), ("all", *comparison.groups.names), Look.create("table"))
     if not (quiet or as_json):
         run = shlex.quote(str(result.folder))
-        _console.note(f"saved {result.folder}")
+        if result.records:
+            _console.note(f"saved {result.folder}")
         _console.note(f"next  ltk eval {run} --per-class    ltk export {run}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -55,6 +56,7 @@ def predict(
     from dataclasses import asdict
 
     from ltk.data.base import count_of
+    from ltk.data.walk import describe_others
     from ltk.evaluation.choose import create_request
     from ltk.evaluation.deploy import create_deployment
     from ltk.evaluation.pipeline import Judge
@@ -62,7 +64,10 @@ def predict(
     from ltk.files import write_text
 
     path, places = _divide(places, runs_dir)
-    images = find_images(places)
+    others: Counter[str] = Counter()
+    images = find_images(places, others)
+    if others:
+        _console.warn(describe_others(others))
     request = create_request(adjust=adjust, tau=tau, tune=tune, prior=prior, cost=cost, temperature=temperature)
     judge = Judge(checkpoint=checkpoint)
     result = judge.evaluate(path, request)

@@ -10,7 +10,18 @@ import typer
 
 from ltk.cli import _console
 from ltk.cli._devices import is_follower, is_worker, run_on_devices
-from ltk.cli._options import AsJson, Dataset, Quiet, Root, RunsDir, check_device, complete_method, complete_run
+from ltk.cli._options import (
+    AsJson,
+    Dataset,
+    Quiet,
+    Root,
+    RunsDir,
+    check_device,
+    complete_method,
+    complete_run,
+    complete_values,
+)
+from ltk.cli._plan import describe_origin, show_plan
 from ltk.errors import UsageError
 
 if TYPE_CHECKING:
@@ -50,12 +61,20 @@ def train(
     ] = None,
     imb_type: Annotated[
         str | None,
-        typer.Option("--imb-type", help="Profile of the cut: exp or step (the preset's).", rich_help_panel=_DATA),
+        typer.Option(
+            "--imb-type",
+            help="Profile of the cut: exp or step (the preset's).",
+            rich_help_panel=_DATA,
+            autocompletion=complete_values("ltk.config:DataSettings", "imb_type"),
+        ),
     ] = None,
     subset: Annotated[
         str | None,
         typer.Option(
-            "--subset", help="Images kept: ldam, glmc, glmc-replacement, first-n (the preset's).", rich_help_panel=_DATA
+            "--subset",
+            help="Images kept: ldam, glmc, glmc-replacement, first-n (the preset's).",
+            rich_help_panel=_DATA,
+            autocompletion=complete_values("ltk.config:DataSettings", "subset"),
         ),
     ] = None,
     val: Annotated[
@@ -85,7 +104,10 @@ def train(
     lr_rule: Annotated[
         str | None,
         typer.Option(
-            "--lr-rule", help="linear: scale --lr by batch / preset's batch; none (none).", rich_help_panel=_OPTIM
+            "--lr-rule",
+            help="linear: scale --lr by batch / preset's batch; none (none).",
+            rich_help_panel=_OPTIM,
+            autocompletion=complete_values("ltk.config:OptimSettings", "lr_rule"),
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed (0).", rich_help_panel=_RUN)] = None,
@@ -98,10 +120,22 @@ def train(
         typer.Option("--devices", min=1, help="Train on N devices of this machine (1).", rich_help_panel=_RUN),
     ] = None,
     precision: Annotated[
-        str | None, typer.Option("--precision", help="auto, fp32, bf16, fp16 (auto).", rich_help_panel=_RUN)
+        str | None,
+        typer.Option(
+            "--precision",
+            help="auto, fp32, bf16, fp16 (auto).",
+            rich_help_panel=_RUN,
+            autocompletion=complete_values("ltk.config:RunSettings", "precision"),
+        ),
     ] = None,
     engine: Annotated[
-        str | None, typer.Option("--engine", help="auto, eager, compile, graph (auto).", rich_help_panel=_RUN)
+        str | None,
+        typer.Option(
+            "--engine",
+            help="auto, eager, compile, graph (auto).",
+            rich_help_panel=_RUN,
+            autocompletion=complete_values("ltk.config:RunSettings", "engine"),
+        ),
     ] = None,
     profile: Annotated[
         bool, typer.Option("--profile", help="Profile some of the first steps.", rich_help_panel=_RUN)
@@ -185,7 +219,8 @@ def train(
         method or "", dataset=dataset, root=root, imb=imb, options=options, overrides=settings or ()
     )
     if dry_run:
-        _show_plan(resolved, devices or 1, as_json)
+        if not is_follower():
+            show_plan(resolved, devices or 1, as_json=as_json)
         return
     if devices and devices > 1 and not is_worker():
         run_on_devices(devices)
@@ -201,9 +236,13 @@ def _refuse_with_resume(out: Path | None, dry_run: bool) -> None:
 
 def fit_run(resolved: Resolved, out: Path | None, runs: Path, quiet: bool) -> FitResult:
     """Say where a configuration comes from, and train it."""
+    from ltk.config_text import dump_config
     from ltk.engine.elastic import count_restarts
     from ltk.engine.run_dir import check_free
+    from ltk.files import check_text
 
+    check_text(f"--runs {runs}" if out is None else f"--out {out}")
+    dump_config(resolved.config)  # what cannot be written down is refused before anything is made
     if out is not None and not is_follower() and not count_restarts():
         check_free(out)
     from ltk.cli._progress import TrainingDisplay
@@ -236,28 +275,6 @@ def resume_run(name: Path, runs: Path, quiet: bool, amendments: list[tuple[str, 
         display.close()
 
 
-def describe_origin(resolved: Resolved) -> list[str]:
-    """Say which preset a run starts from and what it changes."""
-    lines = [*resolved.notes] or [f"preset {resolved.config.preset or 'none'}"]
-    shown = [f"{key} = {new} (preset: {old})" for key, old, new in resolved.departures]
-    return lines + [f"  {text}" for text in (*shown, *resolved.describe_rate())]
-
-
-def _show_plan(resolved: Resolved, devices: int, as_json: bool) -> None:
-    from ltk.config_text import dump_config
-    from ltk.engine.dry_run import estimate
-
-    figures = estimate(resolved.config, devices)
-    if as_json:
-        config: dict[str, Any] = resolved.config.model_dump(mode="json")
-        _console.print_json({"config": config, "departures": resolved.departures, "notes": resolved.notes, **figures})
-        return
-    for line in describe_origin(resolved):
-        _console.print_text(line)
-    _console.print_text("\n" + dump_config(resolved.config))
-    _console.print_table("This run", ("what", "value"), list(figures.items()), left=(0, 1))
-
-
 def _report(result: FitResult, as_json: bool, quiet: bool) -> None:
     if is_follower():
         return
@@ -266,5 +283,6 @@ def _report(result: FitResult, as_json: bool, quiet: bool) -> None:
     show_run(result.folder, as_json=as_json)
     if not (as_json or quiet):
         run = shlex.quote(str(result.folder))
-        _console.note(f"saved {result.folder}")
+        if result.records:
+            _console.note(f"saved {result.folder}")
         _console.note(f"next  ltk eval {run} --per-class    ltk report {run}")

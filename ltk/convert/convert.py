@@ -14,12 +14,13 @@ import torch
 from ltk.checkpoint import MODEL_FORMAT, write_tensors
 from ltk.convert import verify
 from ltk.convert.accounting import Account, row_of, ties
+from ltk.convert.candidates import Candidate, choose_candidate, find_candidates
 from ltk.convert.class_order import Numbering, number_classes
-from ltk.convert.detect import Recognition, recognise
+from ltk.convert.detect import Hints, Recognition, recognise
 from ltk.convert.keymaps import CLASSIFIER
 from ltk.convert.network import create_network
 from ltk.convert.official import image_spec, infer_dataset, method_options
-from ltk.convert.parts import Candidate, Contents, choose_candidate, find_candidates, read_contents
+from ltk.convert.parts import Contents, read_contents
 from ltk.convert.reader import RawCheckpoint, read_checkpoint
 from ltk.convert.transfer import Rules, transfer
 from ltk.data.image import ImageSpec
@@ -34,7 +35,7 @@ class Request:
 
     Attributes:
         form: a key of ``FORMATS``; None looks for one.
-        arch: timm's name of the architecture; None reads it off the tensors.
+        arch: timm's name of the architecture; None reads it off the file.
         key: the part of the file to take.
         classifier: a file with the classifier alone (GCL stage 2).
         dataset: a key of ``ltk.data.catalogue.FACTS``; None infers it from the number of classes.
@@ -165,7 +166,9 @@ def _convert(
     raw: RawCheckpoint, contents: Contents, candidate: Candidate, account: Account, request: Request
 ) -> Conversion:
     shapes = {name: tuple(entry.tensor.shape) for name, entry in candidate.entries.items()}
-    recognition = recognise(shapes, request.form, request.arch, partial=request.allow_partial)
+    claimed, tied = contents.facts.get("arch"), ties((name, e.tensor) for name, e in candidate.entries.items())
+    claim = claimed.partition(".")[0] if isinstance(claimed, str) else None  # behind it timm names the weights
+    recognition = recognise(shapes, Hints(request.form, request.arch, claim, tied, request.allow_partial))
     dataset = request.dataset or infer_dataset(recognition.num_classes, recognition.backbone.size)
     published = "descending" if candidate.has_block else recognition.form.numbering
     order = number_classes(request.numbering, published, dataset, request.class_counts, recognition.num_classes)
@@ -179,7 +182,7 @@ def _convert(
     rules = Rules(options.get("branches", 3), order.class_map, request.training_state, request.allow_partial)
     moved = transfer(candidate.entries, recognition, method, rules)
     moved.rows += account.rows + _other_rows(contents, candidate)
-    notes = [*raw.warnings, *order.notes, *notes, *_check(moved, request)]
+    notes = [*raw.warnings, *recognition.notes, *order.notes, *notes, *_check(moved, request)]
     method.load_state_dict(moved.tensors, strict=False)
     verify.check_forward(method, recognition.num_classes, image, finite=not request.allow_nonfinite)
     if dataset and not request.dataset:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from ltk.convert.class_order import Numbering, number_classes
 from ltk.convert.convert import Request, convert_raw
-from ltk.convert.keymaps import FORMATS, Format, explain
+from ltk.convert.explanation import explain
+from ltk.convert.keymaps import FORMATS, Format
 from ltk.convert.reader import RawCheckpoint
 from ltk.convert.trunks import legacy_name
 from ltk.convert.verify import agree, check_forward

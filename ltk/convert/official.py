@@ -16,8 +16,8 @@ from ltk.data.image import ImageSpec
 _SMALL = {10: "cifar10", 100: "cifar100"}
 _LARGE = {1000: "imagenet-lt", 365: "places-lt", 8142: "inat2018"}
 _GLMC_CIFAR10 = ((0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.24348505, 0.26158768))
-_TRAINING_SCALE = {"gcl": "30 in stage 1, 20 in stage 2 on CIFAR, 15 on Places-LT", "gcl-parts": "30 in stage 1, 15 in "
-                   "stage 2", "ldam-drw": "30"}  # fmt: skip
+_GCL_SCALE = "30 in stage 1, 20 in stage 2 on CIFAR, 15 on Places-LT"
+_TRAINING_SCALE = {"gcl": _GCL_SCALE, "gcl-parts": _GCL_SCALE, "ldam-drw": "30"}
 
 
 def infer_dataset(num_classes: int, size: int) -> str | None:

@@ -7,15 +7,14 @@ Places-LT keeps its last one apart), or a classifier alone. Parts that lie side 
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from torch import Tensor
 
-from ltk.convert.keymaps import CLASSIFIER
-from ltk.errors import DataError, UsageError
+from ltk.convert.reader.values import on_one_line
+from ltk.errors import DataError
 
 Role = Literal["body", "block", "classifier"]
 _WRAPPERS = re.compile(r"(?:(?<=\.)|^)(?:module|_orig_mod)\.")
@@ -63,28 +62,6 @@ class Part:
         return self.path.rpartition("/")[0]
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """Parts that together may be a network.
-
-    Attributes:
-        path: where they stand.
-        parts: names of the dictionaries.
-        entries: all tensors by name: the body's own, ``layer4.N.`` for a block apart, ``head.`` for a classifier apart.
-        has_block: whether a block stood apart.
-    """
-
-    path: str
-    parts: tuple[str, ...]
-    entries: dict[str, Entry]
-    has_block: bool = False
-
-    @property
-    def is_classifier(self) -> bool:
-        """Whether it is a classifier without a body."""
-        return all(name.startswith(CLASSIFIER + ".") for name in self.entries)
-
-
 @dataclass
 class Contents:
     """What a file holds.
@@ -112,10 +89,17 @@ def read_contents(tree: Any) -> Contents:
             contents.leftovers.append(Leftover(path, node, _leftover_reason(path, node)))
         else:
             entries = _unwrapped(path, node)
-            contents.parts.append(Part(path, entries, _role_of(entries)))
+            role = _role_of(entries)
+            if role is None:
+                contents.leftovers += [Leftover(e.path, e.tensor, "belongs to no layer") for e in entries.values()]
+            else:
+                contents.parts.append(Part(path, entries, role))
     if isinstance(tree, dict):
         simple = {str(key): value for key, value in tree.items() if isinstance(value, int | float | str)}
-        contents.facts = {key[:40]: value[:80] if isinstance(value, str) else value for key, value in simple.items()}
+        contents.facts = {
+            on_one_line(key, 40): on_one_line(value) if isinstance(value, str) else value
+            for key, value in simple.items()
+        }
     return contents
 
 
@@ -138,7 +122,8 @@ def _walk(node: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 def _below(path: str, key: Any) -> str:
     """The path of a part; of endless names the beginning, since every tensor below keeps one."""
-    return (f"{path}/{key}" if path else str(key))[:_LONGEST_PATH]
+    name = on_one_line(str(key), _LONGEST_PATH)
+    return (f"{path}/{name}" if path else name)[:_LONGEST_PATH]
 
 
 def _in_training_state(path: str) -> bool:
@@ -178,13 +163,14 @@ def _checked_name(key: Any) -> str:
     if not isinstance(key, str):
         raise DataError(f"a tensor is called {key!r}, which is no text")
     if not key.isprintable() or not 0 < len(key.encode("utf-8", "surrogatepass")) <= _LONGEST_NAME:
-        raise DataError(f"a tensor has an unusable name: {ascii(key)[:80]}")
+        raise DataError(f"a tensor has an unusable name: {key[:80]!r}")
     if key == "__metadata__":
         raise DataError("a tensor is called __metadata__, which safetensors files reserve")
     return key
 
 
-def _role_of(entries: Mapping[str, Entry]) -> Role:
+def _role_of(entries: Mapping[str, Entry]) -> Role | None:
+    """What a dictionary of tensors is; None without the matrix or kernel of any layer (weights of a loss)."""
     owners = {name.rpartition(".")[0] for name in entries}
     leaves = {name.rpartition(".")[2] for name in entries}
     if len(owners) == 1 and leaves <= {"weight", "bias"}:
@@ -193,70 +179,4 @@ def _role_of(entries: Mapping[str, Entry]) -> Role:
             return "classifier"
     if all(_BLOCK.fullmatch(name.removeprefix("layer5.")) for name in entries):
         return "block"
-    return "body"
-
-
-def find_candidates(contents: Contents, key: str | None = None) -> list[Candidate]:
-    """Return what in a file may be a network.
-
-    Args:
-        contents: of the file.
-        key: the part to look at, by its path or the beginning of it (``state_dict_best``).
-
-    Raises:
-        UsageError: no part of that name.
-    """
-    parts = contents.parts
-    if key is not None:
-        parts = [part for part in parts if part.path == key or part.path.startswith(key.rstrip("/") + "/")]
-        if not parts:
-            known = ", ".join(sorted({part.path for part in contents.parts})) or "none"
-            raise UsageError(f"the file has no state dict {key!r}", f"It has: {known}.")
-    siblings: dict[str, list[Part]] = defaultdict(list)
-    for part in parts:
-        siblings[part.parent].append(part)
-    return [candidate for group in siblings.values() for candidate in _join(group)]
-
-
-def _join(group: list[Part]) -> list[Candidate]:
-    """One candidate per body; block and classifier join the only body beside them."""
-    by_role: dict[Role, list[Part]] = {"body": [], "block": [], "classifier": []}
-    for part in group:
-        by_role[part.role].append(part)
-    bodies, blocks, classifiers = by_role["body"], by_role["block"], by_role["classifier"]
-    if len(bodies) == 1 and len(blocks) <= 1 and len(classifiers) <= 1:
-        return [_joined(bodies[0], blocks, classifiers)]
-    alone = [Candidate(part.path, (part.path,), part.entries) for part in bodies]
-    return alone + [Candidate(part.path, (part.path,), _classifier_entries(part)) for part in classifiers]
-
-
-def _joined(body: Part, blocks: list[Part], classifiers: list[Part]) -> Candidate:
-    entries = dict(body.entries)
-    numbers = [int(match[1]) for name in entries if (match := re.match(r"layer4\.(\d+)\.", name))]
-    for part in blocks:
-        place = f"layer4.{max(numbers, default=-1) + 1}."
-        entries |= {place + name.removeprefix("layer5."): entry for name, entry in part.entries.items()}
-    for part in classifiers:
-        entries |= _classifier_entries(part)
-    parts = [body, *blocks, *classifiers]
-    path = body.path if len(parts) == 1 else body.parent
-    return Candidate(path, tuple(part.path for part in parts), entries, has_block=bool(blocks))
-
-
-def _classifier_entries(part: Part) -> dict[str, Entry]:
-    return {f"{CLASSIFIER}.{name.rpartition('.')[2]}": entry for name, entry in part.entries.items()}
-
-
-def choose_candidate(candidates: list[Candidate], contents: Contents) -> Candidate:
-    """Return the only candidate.
-
-    Raises:
-        DataError: none, or several.
-    """
-    if len(candidates) == 1:
-        return candidates[0]
-    if not candidates:
-        found = ", ".join([*contents.facts, *(leftover.path for leftover in contents.leftovers)][:8]) or "nothing"
-        raise DataError("the file holds no state dict", f"At its top it holds: {found}.")
-    listing = ", ".join(f"{candidate.path or 'the top'} ({len(candidate.entries)} tensors)" for candidate in candidates)
-    raise DataError(f"the file holds {len(candidates)} networks: {listing}", "Choose one with --key.")
+    return "body" if any(entry.tensor.ndim in (2, 4) for entry in entries.values()) else None

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import timm
 import torch
 
-from ltk.convert.keymaps import BACKBONE, Explanation
+from ltk.convert.explanation import Explanation, ignore_twins
+from ltk.convert.keymaps import BACKBONE
 from ltk.convert.trunks import BackboneSpec, Shape
 from ltk.errors import DataError, unknown_name
 
 _FAMILY, _STAGES = "resnet", {"layer1", "layer2", "layer3", "layer4"}
 
 
-def explain_as(arch: str, shapes: Mapping[str, Shape]) -> tuple[Explanation, BackboneSpec]:
+def explain_as(
+    arch: str, shapes: Mapping[str, Shape], ties: Iterable[Sequence[str]] = ()
+) -> tuple[Explanation, BackboneSpec]:
     """Compare a file with one timm model.
 
     Args:
         arch: timm's name.
         shapes: shape of each tensor, by the file's own names.
+        ties: groups of names that are one tensor.
 
     Returns:
         Every name in ltk's words, and the backbone.
@@ -42,7 +46,7 @@ def explain_as(arch: str, shapes: Mapping[str, Shape]) -> tuple[Explanation, Bac
             result.targets[name] = "fc" + name.removeprefix(classifier)
         else:
             result.targets[name] = f"{BACKBONE}.{name}"
-    return result, spec
+    return ignore_twins(result, ties), spec
 
 
 def _describe(arch: str, shapes: Mapping[str, Shape]) -> tuple[Any, str, BackboneSpec]:
@@ -70,7 +74,13 @@ def classifier_of(arch: str) -> str:
     return next((name for name, module in model.named_modules() if module is classifier), "fc")
 
 
-def find_resnets(shapes: Mapping[str, Shape]) -> list[str]:
+def find_trunks(trunk: Mapping[str, Shape]) -> list[str]:
+    """Return timm's ResNets that have exactly these names and shapes before the classifier."""
+    width = max((shape[0] for name, shape in trunk.items() if name.startswith("layer4.") and shape), default=0)
+    return find_resnets({**trunk, "fc.weight": (1, width), "fc.bias": (1,)})
+
+
+def find_resnets(shapes: Mapping[str, Shape], ties: Iterable[Sequence[str]] = ()) -> list[str]:
     """Return timm's ResNets (deep stems, squeeze-and-excitation, ...) with exactly these names and shapes."""
     stages: dict[str, int] = {}
     for name in shapes:
@@ -81,9 +91,9 @@ def find_resnets(shapes: Mapping[str, Shape]) -> list[str]:
         return []
     layers_per_block = 3 if "layer1.0.conv3.weight" in shapes else 2
     depth = re.compile(rf"(?<!\d){2 + layers_per_block * sum(stages.values())}(?!\d)")
-    return [name for name in timm.list_models(module=_FAMILY) if depth.search(name) and _has(name, shapes)]
+    return [name for name in timm.list_models(module=_FAMILY) if depth.search(name) and _has(name, shapes, ties)]
 
 
-def _has(arch: str, shapes: Mapping[str, Shape]) -> bool:
-    explanation, _ = explain_as(arch, shapes)
+def _has(arch: str, shapes: Mapping[str, Shape], ties: Iterable[Sequence[str]]) -> bool:
+    explanation, _ = explain_as(arch, shapes, ties)
     return explanation.is_complete

@@ -11,6 +11,7 @@ from torch import Tensor
 from ltk.convert.accounting import Account, Fate, row_of
 from ltk.convert.detect import Recognition
 from ltk.convert.parts import Entry
+from ltk.convert.reader.values import on_one_line
 from ltk.data.base import IntArray
 from ltk.errors import DataError
 from ltk.methods.base import Method
@@ -129,6 +130,6 @@ def _complete(account: Account, state: Mapping[str, Tensor], training: tuple[str
 
 
 def _summary(faults: list[str]) -> str:
-    shown = "; ".join(ascii(fault)[1:-1][:200] for fault in faults[:3])
+    shown = "; ".join(on_one_line(fault, 200) for fault in faults[:3])
     more = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
     return f"{len(faults)} tensors do not fit: {shown}{more}"

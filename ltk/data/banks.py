@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -17,6 +19,29 @@ _SHARE_OF_MEMORY = 0.4
 _READ_AT_ONCE = 4096  # images; a GPU may take more than the memory of the machine
 _CPU = torch.device("cpu")
 _BATCHES_AHEAD = 4
+
+Cut = Callable[[Sequence[Tensor], Tensor], Tensor]
+"""``(images, key_B) -> crops_BCHW``: one square of each whole image, uint8 [C, H, W]; see ``View.cut_crop``."""
+
+
+@dataclass(frozen=True)
+class CropRequest:
+    """Crops asked of a bank, to be cut out of whole images.
+
+    Attributes:
+        index_B: int64 positions in the split, on the CPU.
+        key_BV: int64 keys of the views, on the CPU.
+        cuts: one per view; None asks for the stored images.
+    """
+
+    index_B: Tensor
+    key_BV: Tensor
+    cuts: Sequence[Cut | None]
+
+    def split(self, parts: int) -> Iterator[CropRequest]:
+        """Share the request out."""
+        shares = zip(self.index_B.tensor_split(parts), self.key_BV.tensor_split(parts), strict=True)
+        return (CropRequest(index_B, key_BV, self.cuts) for index_B, key_BV in shares)
 
 
 class Bank(Protocol):
@@ -74,21 +99,46 @@ class DiskBank:
         split: the images.
         size: side in pixels at which they are read.
         device: where they are needed.
-        workers: threads that read.
+        workers: threads that read; 0 takes as many as there are cores for this process.
     """
 
-    def __init__(self, split: Split, size: int, device: torch.device, workers: int) -> None:
-        self._split, self._size, self._device, self._workers = split, size, device, max(1, workers)
+    def __init__(self, split: Split, size: int, device: torch.device, workers: int = 0) -> None:
+        self._split, self._size, self._device, self._workers = split, size, device, workers or count_cores()
         self.target_N = torch.as_tensor(split.labels_N, device=device)
 
     def stream(self, requests: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Yield the images of each request, reading ahead; the threads end with the iteration."""
-        waiting: deque[list[Future[Tensor]]] = deque()
+        """Yield the images of each request."""
+        shares = (index_B.tensor_split(self._count_parts(index_B)) for index_B in requests)
+        for (images_BCHW,) in self._read_ahead([partial(self._read, part_B) for part_B in parts] for parts in shares):
+            yield images_BCHW
+
+    def stream_crops(self, requests: Iterable[CropRequest]) -> Iterator[list[Tensor]]:
+        """Yield crops_BCHW, uint8 on the device, for each view of each request; an image is decoded once for all."""
+        shares = (request.split(self._count_parts(request.index_B)) for request in requests)
+        return self._read_ahead([partial(self._cut, part) for part in parts] for parts in shares)
+
+    def _count_parts(self, index_B: Tensor) -> int:
+        return min(self._workers, len(index_B))
+
+    def _read(self, index_B: Tensor) -> list[Tensor]:
+        return [self._split.read(index_B.tolist(), self._size)]
+
+    def _cut(self, request: CropRequest) -> list[Tensor]:
+        index = request.index_B.tolist()
+        whole = self._split.read_whole(index)
+        keys = request.key_BV.unbind(1)
+        return [
+            cut(whole, key_B) if cut else self._split.read(index, self._size)
+            for cut, key_B in zip(request.cuts, keys, strict=True)
+        ]
+
+    def _read_ahead(self, jobs: Iterable[list[Callable[[], list[Tensor]]]]) -> Iterator[list[Tensor]]:
+        """Yield what the parts of each job give, put together; the threads end with the iteration."""
+        waiting: deque[list[Future[list[Tensor]]]] = deque()
         with ThreadPoolExecutor(self._workers, thread_name_prefix="ltk-read") as pool:
             try:
-                for index_B in requests:
-                    parts = index_B.tensor_split(min(self._workers, len(index_B)))
-                    waiting.append([pool.submit(self._split.read, part.tolist(), self._size) for part in parts])
+                for parts in jobs:
+                    waiting.append([pool.submit(part) for part in parts])
                     if len(waiting) > _BATCHES_AHEAD:
                         yield self._collect(waiting.popleft())
                 while waiting:
@@ -96,8 +146,10 @@ class DiskBank:
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def _collect(self, parts: list[Future[Tensor]]) -> Tensor:
-        images_BCHW = torch.cat([part.result() for part in parts])
+    def _collect(self, parts: list[Future[list[Tensor]]]) -> list[Tensor]:
+        return [self._to_device(torch.cat(tensors)) for tensors in zip(*(part.result() for part in parts), strict=True)]
+
+    def _to_device(self, images_BCHW: Tensor) -> Tensor:
         if self._device.type != "cuda":
             return images_BCHW.to(self._device)
         return images_BCHW.pin_memory().to(self._device, non_blocking=True)
@@ -116,11 +168,11 @@ def open_bank(split: Split, size: int, channels: int, device: torch.device, work
         size: side in pixels at which they are stored.
         channels: 1 or 3.
         device: where they are needed.
-        workers: threads that read from the disk; 0 takes as many as there are cores for this process.
+        workers: as of ``DiskBank``.
     """
     if fits_in_memory(len(split), size, channels, device):
         return MemoryBank(split, size, device)
-    return DiskBank(split, size, device, workers or count_cores())
+    return DiskBank(split, size, device, workers)
 
 
 def fits_in_memory(images: int, size: int, channels: int, device: torch.device) -> bool:

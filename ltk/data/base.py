@@ -61,6 +61,17 @@ class Split(ABC):
             DataError: some images cannot be read; all of them are named.
         """
 
+    @abstractmethod
+    def read_whole(self, indices: Sequence[int] | IntArray) -> list[Tensor]:
+        """Return images in the shape they have, uint8 [C, H, W] each.
+
+        Args:
+            indices: positions in this split.
+
+        Raises:
+            DataError: as ``read``.
+        """
+
     def subset(self, indices: Sequence[int] | IntArray) -> Split:
         """Return a view on some of the images, in the order of ``indices``."""
         return _Subset(self, np.asarray(indices, dtype=np.int64))
@@ -75,6 +86,9 @@ class _Subset(Split):
 
     def read(self, indices: Sequence[int] | IntArray, size: int) -> Tensor:
         return self._split.read(self._indices_N[np.asarray(indices, dtype=np.int64)], size)
+
+    def read_whole(self, indices: Sequence[int] | IntArray) -> list[Tensor]:
+        return self._split.read_whole(self._indices_N[np.asarray(indices, dtype=np.int64)])
 
 
 class ArraySplit(Split):
@@ -98,6 +112,12 @@ class ArraySplit(Split):
 
         images = torch.from_numpy(self._images_NCHW[np.asarray(indices, dtype=np.int64)])
         return images if images.shape[-1] == size else resize(images, [size, size], antialias=True)
+
+    def read_whole(self, indices: Sequence[int] | IntArray) -> list[Tensor]:
+        """Return images as uint8 [C, H, W] each."""
+        import torch
+
+        return list(torch.from_numpy(self._images_NCHW[np.asarray(indices, dtype=np.int64)]))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ltk.data.base import count_of
@@ -24,7 +24,8 @@ def check_class_names(folder: Path, classes: Sequence[str]) -> None:
             f" {', '.join(strange[:10])}",
             "Rename them; `convmv` translates a whole tree from another encoding.",
         )
-    _check_twins(folder, classes)
+    for twins in find_twins(classes):
+        raise DataError(f"{folder} has class folders {twins}", "Merge them or rename one.")
 
 
 def _is_text(name: str) -> bool:
@@ -36,13 +37,10 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def _check_twins(folder: Path, classes: Sequence[str]) -> None:
+def find_twins(classes: Sequence[str]) -> Iterator[str]:
+    """Yield the pairs of names that look alike, each as a part of a sentence."""
     seen: dict[str, str] = {}
     for name in classes:
         twin = seen.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
         if twin != name:
-            raise DataError(
-                f"{folder} has class folders {twin!r} and {name!r}, which differ only in letter case or in how accents"
-                " are encoded",
-                "Merge them or rename one.",
-            )
+            yield f"{twin!r} and {name!r}, which differ only in letter case or in how accents are encoded"

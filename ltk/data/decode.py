@@ -2,9 +2,9 @@
 
 JPEG goes through torchvision's decoder where it exists, everything else through Pillow (equal pixels, a third of the
 speed; torchvision's decoder of PNG dies of damaged files). The first frame is taken, EXIF orientation is ignored
-unless asked for (as in all published pipelines), 16-bit grey is scaled to 8 bit, palettes, CMYK and alpha are
-converted; 32-bit and float images are refused because their range is unknown. Nothing is ever padded, repaired or
-replaced by another image.
+unless asked for (as in all published pipelines; that of TIFF Pillow always follows), 16-bit grey is scaled to 8 bit,
+palettes, CMYK and alpha are converted. Refused are 32-bit and float images, whose range is unknown, and TIFF in a fax
+compression, whose damage libtiff hides. Nothing is ever padded, repaired or replaced by another image.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, TiffImageFile
 from torch import Tensor
 from torchvision.io import ImageReadMode
 from torchvision.transforms.v2.functional import center_crop, resize
@@ -42,7 +43,11 @@ _FAST = hasattr(torch.ops.image, "decode_jpeg")
 _FORMATS = ("PNG", "JPEG", "MPO", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA", "ICO", "PCX")
 # What Pillow's decoders raise on damaged files.
 _DAMAGE = (OSError, ValueError, SyntaxError, struct.error, EOFError, IndexError, TypeError, KeyError, RuntimeError)
+_BLACK = 1  # what 0 is in a TIFF whose photometric interpretation is this
+_FAX = ("tiff_ccitt", "group3", "group4")
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+# Once, because a filter for each image would be that of all threads: sizes are checked below, the rest is metadata.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class UnreadableImageError(Exception):
@@ -95,13 +100,13 @@ def _decode_jpeg(data: bytes) -> Tensor:
 
 def _decode_with_pillow(data: bytes, upright: bool) -> Tensor:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # sizes are checked below; other warnings are about metadata
-            image: Image.Image = Image.open(io.BytesIO(data), formats=_known_formats())
-            _check_size(image.height, image.width)
-            image.load()
+        image = Image.open(io.BytesIO(data), formats=_known_formats())
+        _check_size(image.height, image.width)
+        if image.info.get("compression") in _FAX:
+            raise UnreadableImageError("damage of a fax compression cannot be noticed; convert it to PNG")
+        image.load()
         if upright:
-            image = ImageOps.exif_transpose(image)
+            ImageOps.exif_transpose(image, in_place=True)  # a new image would not know its format
         return torch.from_numpy(np.array(_to_rgb(image))).permute(2, 0, 1).contiguous()
     except Image.DecompressionBombError as error:
         raise UnreadableImageError("more pixels than any photograph has") from error
@@ -118,14 +123,25 @@ def _known_formats() -> tuple[str, ...]:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
-        # Pillow's own conversion clips at 255, which turns 16-bit scans white.
-        return Image.fromarray(np.round(np.asarray(image).astype(np.float64) / 257).astype(np.uint8)).convert("RGB")
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        return _scale_grey(image).convert("RGB")
     if image.mode in ("I", "F"):
         raise UnreadableImageError(f"pixels of mode {image.mode} (32 bit) have no known range; convert them to 8 bit")
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return image.convert("RGB")
+
+
+def _scale_grey(image: Image.Image) -> Image.Image:
+    """Scale 16-bit grey to 8 bit: Pillow's own conversion clips at 255, which turns scans white.
+
+    Pillow brings PGM to 16 bit, whatever its range; 12-bit TIFF, and one whose 0 is white, it hands over as they are.
+    """
+    if isinstance(image, TiffImageFile):
+        bits, zero = image.tag_v2[BITSPERSAMPLE][0], image.tag_v2[PHOTOMETRIC_INTERPRETATION]
+        if bits != 16 or zero != _BLACK:
+            raise UnreadableImageError(f"grey of {bits} bit, or whose 0 is white, is not scaled; convert it to 8 bit")
+    return Image.fromarray(np.round(np.asarray(image).astype(np.float64) / 257).astype(np.uint8))
 
 
 def _check_size(height: int, width: int) -> None:
@@ -183,6 +199,19 @@ def read_images(paths: Sequence[Path | str], size: int, *, upright: bool = False
     images, faults = try_read_images(paths, size, upright=upright, threads=threads)
     if faults:
         raise unreadable([f"{paths[i]}: {reason}" for i, reason in faults])
+    return images
+
+
+def read_images_whole(paths: Sequence[Path | str], *, upright: bool = False) -> list[Tensor]:
+    """Return images in the shape they have, uint8 [3, H, W] each; see ``read_images``."""
+    images, faults = [], []
+    for path in paths:
+        try:
+            images.append(read_image(path, upright=upright))
+        except UnreadableImageError as error:
+            faults.append(f"{path}: {error}")
+    if faults:
+        raise unreadable(faults)
     return images
 
 

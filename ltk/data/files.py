@@ -67,6 +67,12 @@ class FileSplit(Split):
         threads = useful_threads(size) if len(paths) >= _THREADED_FROM else 1
         return read_images(paths, size, upright=self.upright, threads=threads)
 
+    def read_whole(self, indices: Sequence[int] | IntArray) -> list[Tensor]:
+        """Return images as uint8 [3, H, W] each, decoded anew."""
+        from ltk.data.decode import read_images_whole
+
+        return read_images_whole([self.path(i) for i in np.asarray(indices).tolist()], upright=self.upright)
+
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_packs": {}}  # a memory map would travel to a worker as a copy of the whole array
 

@@ -16,25 +16,10 @@ from ltk.data.files import FileSplit, create_file_source
 from ltk.data.leaks import note_torn_lots
 from ltk.data.links import check_link
 from ltk.data.listfile import show_names
+from ltk.data.split_folders import find_split_folders
 from ltk.data.tail_split import draw_test, match_lots, refuse_draw
+from ltk.data.walk import SUFFIXES, describe_others, is_folder, scan, walk_images
 from ltk.errors import DataError, EnvironmentFault
-
-SUFFIXES = (
-    ".jpg",
-    ".jpeg",
-    ".jfif",
-    ".png",
-    ".ppm",
-    ".pgm",
-    ".bmp",
-    ".tif",
-    ".tiff",
-    ".webp",
-    ".gif",
-    ".avif",
-    ".jp2",
-)
-_SIDECARS = ("", ".txt", ".json", ".csv", ".md", ".xml", ".db", ".ini")  # beside images, and expected to be no images
 
 
 @dataclass(frozen=True)
@@ -70,7 +55,7 @@ def check_folder(path: Path) -> None:
     if path.exists():
         raise DataError(f"{path} is a file, not a folder", "Give the folder that holds the images.")
     parent = next((p for p in path.absolute().parents if p.is_dir()), Path("/"))
-    inside = sorted(entry.name for entry in _scan(parent))[:8]
+    inside = sorted(entry.name for entry in scan(parent))[:8]
     raise DataError(f"no folder {path}", f"{parent} holds: {', '.join(inside) or 'nothing'}")
 
 
@@ -90,8 +75,8 @@ def list_classes(root: Path, part: str = "", *, allow_outside: bool = False) -> 
     check_folder(folder)
     if part and folder.is_symlink():
         check_link(root, part, allow_outside=allow_outside)
-    entries = _scan(folder)
-    classes = sorted(entry.name for entry in entries if _is_folder(entry))
+    entries = scan(folder)
+    classes = sorted(entry.name for entry in entries if is_folder(entry))
     check_class_names(folder, classes)
     names: list[str] = []
     labels: list[int] = []
@@ -101,7 +86,7 @@ def list_classes(root: Path, part: str = "", *, allow_outside: bool = False) -> 
         path = f"{part}/{name}" if part else name
         if name in links:
             check_link(root, path, allow_outside=allow_outside)
-        own = sorted(_walk(root, path, allow_outside, others))
+        own = sorted(walk_images(root, path, allow_outside=allow_outside, others=others))
         names += own
         labels += [label] * len(own)
     files = {entry.name for entry in entries} - set(classes)
@@ -117,8 +102,7 @@ def _note_left_out(part: str, beside: Sequence[str], others: Counter[str]) -> tu
         count = count_of(len(beside), "image")
         notes.append(f"{where}{count} beside the class folders, in no class and left out: {show_names(beside)}")
     if others:
-        named = show_names([f"{n} {suffix}" for suffix, n in others.most_common()])
-        notes.append(f"{where}{count_of(others.total(), 'file')} of kinds that ltk does not read, left out: {named}")
+        notes.append(where + describe_others(others))
     return tuple(notes)
 
 
@@ -133,37 +117,6 @@ def _check_filled(folder: Path, classes: Sequence[str], labels: Sequence[int], n
             f"no images in {count_of(len(empty), 'class folder')} of {folder}: {', '.join(empty[:10])}",
             f"Remove them, or check the file types ({' '.join(SUFFIXES)}).",
         )
-
-
-def _walk(root: Path, relative: str, allow_outside: bool, others: Counter[str]) -> Iterator[str]:
-    """Yield the images below a folder, and count the endings of other files."""
-    for entry in _scan(root / relative):
-        path = f"{relative}/{entry.name}"
-        if entry.is_symlink():
-            check_link(root, path, allow_outside=allow_outside)
-        if _is_folder(entry):
-            yield from _walk(root, path, allow_outside, others)
-        elif entry.name.lower().endswith(SUFFIXES):
-            yield path
-        elif (suffix := Path(entry.name).suffix.lower()) not in _SIDECARS:
-            others[suffix] += 1
-
-
-def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is left out: those of systems begin with a dot, as ``._image.jpg`` does."""
-    return name.startswith(".")
-
-
-def _scan(folder: Path) -> list[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
-        return [entry for entry in entries if not is_hidden(entry.name)]
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
 
 
 def open_folder(
@@ -193,22 +146,18 @@ def open_folder(
         allow_outside: accept links that lead out of ``root``.
 
     Raises:
-        DataError: no images, or classes that differ between the splits.
+        DataError: no images, classes that differ between the splits, or folders that are splits in another spelling.
         UnsafeError: a link leads out of ``root``.
         UsageError: numbers out of range, a bad pattern, or options of a drawn split where there is a test folder.
     """
     check_folder(root)
-    if (root / "train").is_dir():
-        present = [part for part in ("test", "val") if (root / part).is_dir()]
-        if not present:
-            raise DataError(
-                f"{root} has train/ but neither test/ nor val/", "Add one, or give one folder of classes to split."
-            )
+    present, beside = find_split_folders(root)
+    if present:
         refuse_draw(
-            f"{root} has a test split of its own, {present[0]}/", test=test, min_per_class=min_per_class, seed=seed
+            f"{root} has a test split of its own, {present[1]}/", test=test, min_per_class=min_per_class, seed=seed
         )
         parts, class_names, notes = _open_parts(root, present, group_regex, allow_outside)
-        return create_file_source(name, class_names, parts, notes)
+        return create_file_source(name, class_names, parts, beside + notes)
     listing = list_classes(root, allow_outside=allow_outside)
     lots = match_lots(listing.names, group_regex) if group_regex else None
     labels_N = np.array(listing.labels)
@@ -225,13 +174,13 @@ def open_folder(
 def _open_parts(
     root: Path, present: Sequence[str], group_regex: str | None, allow_outside: bool
 ) -> tuple[dict[str, FileSplit], tuple[str, ...], tuple[str, ...]]:
-    listings = {part: list_classes(root, part, allow_outside=allow_outside) for part in ("train", *present)}
+    listings = {part: list_classes(root, part, allow_outside=allow_outside) for part in present}
     class_names = listings["train"].class_names
     label_of = {name: label for label, name in enumerate(class_names)}
     parts: dict[str, FileSplit] = {}
     notes: list[str] = []
     for part, listing in listings.items():
-        split = "test" if present == ["val"] and part == "val" else part
+        split = "test" if part == "val" and "test" not in present else part
         notes += [*listing.notes, *_compare_classes(root, split, listing.class_names, class_names)]
         to_label = np.array([label_of[n] for n in listing.class_names])
         parts[split] = FileSplit(root, listing.names, to_label[listing.labels])

@@ -36,7 +36,7 @@ def _look_at(image: Image.Image) -> Mapping[str, bool]:
     return {
         ROTATED: image.getexif().get(_ORIENTATION, 1) != 1,
         ANIMATED: bool(getattr(image, "is_animated", False)),
-        "16-bit": image.mode.startswith("I;16"),
+        "16-bit": image.mode.startswith("I"),
         "CMYK": image.mode == "CMYK",
         "palette": image.mode == "P",
         "transparency": image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info,

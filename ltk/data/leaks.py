@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -29,21 +30,22 @@ def note_torn_lots(lots: Mapping[str, Sequence[str] | None]) -> tuple[str, ...]:
 
 
 def note_repeats(lists: Mapping[str, ImageList]) -> tuple[str, ...]:
-    """Return notes on paths that are in two splits, twice in one, or have two labels.
+    """Return notes on paths that are in two splits, twice in one, or have two labels, however they are written.
 
     Args:
         lists: names and labels of each split.
     """
-    sides = {split: set(content.names) for split, content in lists.items()}
+    names = {split: [posixpath.normpath(name) for name in content.names] for split, content in lists.items()}
+    sides = {split: set(own) for split, own in names.items()}
     found = {f"in both {a} and {b}": sides[a] & sides[b] for a, b in combinations(sides, 2)}
     for split, content in lists.items():
         if len(content.names) > len(sides[split]):
-            times = Counter(content.names)
+            times = Counter(names[split])
             found[f"twice in {split}"] = {name for name, number in times.items() if number > 1}
-    pairs = {pair for c in lists.values() for pair in zip(c.names, c.labels_N.tolist(), strict=True)}
+    pairs = {pair for split, c in lists.items() for pair in zip(names[split], c.labels_N.tolist(), strict=True)}
     if len(pairs) > len(set[str]().union(*sides.values())):
         labels = Counter(name for name, _ in pairs)
         found["with two labels"] = {name for name, times in labels.items() if times > 1}
     return tuple(
-        f"{count_of(len(names), 'path')} {what}: {show_names(sorted(names))}" for what, names in found.items() if names
+        f"{count_of(len(paths), 'path')} {what}: {show_names(sorted(paths))}" for what, paths in found.items() if paths
     )

@@ -34,9 +34,14 @@ def check_link(root: Path, relative: str, *, allow_outside: bool = False) -> Non
     except (OSError, RuntimeError):
         return  # a link to itself: reading it reports it
     if (root / relative).parent.resolve().is_relative_to(target):
-        raise DataError(f"{relative} is a link to a folder it lies in", "Remove it.")
+        raise link_to_above(relative)
     if not allow_outside and not target.is_relative_to(root.resolve()):
         raise UnsafeError(f"{relative} is a link that leads out of {root}", _HINT)
+
+
+def link_to_above(relative: str) -> DataError:
+    """Return the error for a link by which a folder lies in itself."""
+    return DataError(f"{relative} is a link to a folder it lies in", "Remove it.")
 
 
 def find_files(root: Path, paths: Sequence[str], *, allow_outside: bool = False) -> npt.NDArray[np.bool_]:

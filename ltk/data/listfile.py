@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -203,18 +204,23 @@ def parse_table(path: Path, *, group_col: str = "group", allow_outside: bool = F
         allow_outside: accept absolute paths and "..".
 
     Raises:
-        DataError: not such a table; the lines at fault are shown.
+        DataError: not such a table, or it has one of these columns twice; the lines at fault are shown.
         UsageError: ``group_col`` was given and is not a column.
         UnsafeError: a path that leads out of the data root.
     """
     reader = csv.DictReader(io.StringIO(read_text(path), newline=""), skipinitialspace=True, strict=True)
     try:
-        columns = {name.strip().lower(): name for name in reader.fieldnames or ()}
+        columns = _name_columns(path, reader.fieldnames or (), {"path", "label", "split", group_col.lower()})
         rows = [(reader.line_num, row) for row in reader]
     except csv.Error as error:
         raise DataError(f"{path}:{reader.line_num}: {error}", "Quote fields that hold a comma.") from error
     if not {"path", "label"} <= columns.keys():
-        raise DataError(f"{path} has no columns 'path' and 'label'", "The first line is: path,label[,group,split]")
+        found = ",".join(reader.fieldnames or ())
+        separator = next((f", with commas and not {each!r} between" for each in ";\t|" if each in found), "")
+        raise DataError(
+            f"{path} has no columns 'path' and 'label', its first line is: {_escape(found)}",
+            f"The first line must be: path,label[,group,split]{separator}",
+        )
     if group_col != "group" and group_col.lower() not in columns:
         raise UsageError(f"{path} has no column {group_col!r}", f"It has: {', '.join(columns)}.")
     values = {key: [(row[column] or "").strip() for _, row in rows] for key, column in columns.items() if column}
@@ -229,6 +235,15 @@ def parse_table(path: Path, *, group_col: str = "group", allow_outside: bool = F
         lots=lots and [lot or name for lot, name in zip(lots, values["path"], strict=True)],
         splits=[split.lower() for split in values["split"]] if "split" in values else None,
     )
+
+
+def _name_columns(path: Path, titles: Sequence[str], read: set[str]) -> dict[str, str]:
+    """Return the titles by their names, of which those that are read must be unique."""
+    times = Counter(title.strip().lower() for title in titles)
+    twice = sorted(name for name in read if times[name] > 1)
+    if twice:
+        raise DataError(f"{path}: column {twice[0]!r} is there {times[twice[0]]} times", "Rename or remove the others.")
+    return {title.strip().lower(): title for title in titles}
 
 
 def _check_rows(path: Path, rows: Iterable[tuple[int, Mapping[str, str]]], values: Mapping[str, list[str]]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ltk.data.base import IntArray, Source, count_of
+from ltk.data.class_names import find_twins
 from ltk.data.files import FileSplit, create_file_source
 from ltk.data.folder import check_folder
 from ltk.data.leaks import note_repeats, note_torn_lots
@@ -112,6 +113,7 @@ def open_csv(  # noqa: PLR0913 - the options of a source are its arguments
     for split, own in indices.items():
         splits[split].lots = lots and [lots[i] for i in own.tolist()]
     notes += note_torn_lots({split: own.lots for split, own in splits.items()}) + note_repeats(lists)
+    notes += tuple(f"two classes are called {twins}" for twins in find_twins(table.class_names))
     return create_file_source(name, table.class_names, splits, notes)
 
 

@@ -6,7 +6,7 @@ with other workers or over other devices, sees what the uninterrupted run sees.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,20 +14,29 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from ltk import draws
-from ltk.data.banks import Bank, request_device
+from ltk.data.banks import Bank, CropRequest, Cut, DiskBank, request_device
 from ltk.data.samplers import Sampler
 from ltk.types import Batch
 
 View = Callable[[Tensor, Tensor], Tensor]
+Images = Tensor | Sequence[Tensor]
 _ORDER, _SAMPLE = range(2)
 
 
 @dataclass(frozen=True)
 class StreamSource:
-    """One stream of a method: how images are chosen and which views are made of them."""
+    """One stream of a method: how images are chosen and which views are made of them.
+
+    Attributes:
+        sampler: chooses the images.
+        views: what becomes of them.
+        cuts: the crops that the views are made of, taken from whole images as they are read, one per view (None: made
+            of the stored image); empty where all are made of stored images.
+    """
 
     sampler: Sampler
     views: Sequence[View]
+    cuts: Sequence[Cut | None] = ()
 
 
 def count_steps(length: int, batch_size: int, *, drop_last: bool, world: int = 1) -> int:
@@ -76,18 +85,33 @@ class Loader:
         self._end = min(self.steps * batch_size, self.length // world * world)
         root = draws.make_key(seed, bank.target_N.device)
         self._keys = {name: draws.fold(root, i) for i, name in enumerate(self.streams)}
+        root = draws.make_key(seed)
+        self._host_keys = {name: draws.fold(root, i) for i, name in enumerate(self.streams)}
 
     def epoch(self, epoch: int, start: int = 0) -> Generator[dict[str, Batch], None, None]:
         """Yield the batches of an epoch from step ``start`` on; for images on the disk it waits for the order, once."""
         orders = self.orders(epoch)
-        asked = {name: order_N.to(request_device(self.bank)) for name, order_N in orders.items()}
         steps = range(start, self.steps)
-        images = self.bank.stream(asked[name][self._part(step)] for step in steps for name in self.streams)
+        images = self._read(orders, epoch, steps)
         for step in steps:
             position_B = self.positions(step)
             with record_function("ltk.data"):
                 taken = {name: next(images) for name in self.streams}
             yield {name: self._batch(name, orders[name], epoch, position_B, taken[name]) for name in self.streams}
+
+    def _read(self, orders: Mapping[str, Tensor], epoch: int, steps: range) -> Iterator[Images]:
+        """Yield, step by step, the images of each stream, or those of each of its views."""
+        asked = {name: order_N.to(request_device(self.bank)) for name, order_N in orders.items()}
+        parts = ((name, self._part(step)) for step in steps for name in self.streams)
+        if not any(source.cuts for source in self.streams.values()):
+            return self.bank.stream(asked[name][part] for name, part in parts)
+        assert isinstance(self.bank, DiskBank)
+        return self.bank.stream_crops(self._request_crops(name, asked[name], epoch, part) for name, part in parts)
+
+    def _request_crops(self, name: str, order_N: Tensor, epoch: int, part: slice) -> CropRequest:
+        cuts = self.streams[name].cuts
+        key_B = draws.fold(self._host_keys[name], _SAMPLE, epoch, torch.arange(part.start, part.stop))
+        return CropRequest(order_N[part], draws.fold(key_B[:, None], torch.arange(len(cuts))), cuts)
 
     def orders(self, epoch: int) -> dict[str, Tensor]:
         """Return, for each stream, the positions of an epoch's images in the order in which they are drawn."""
@@ -127,9 +151,11 @@ class Loader:
         images = self.bank.stream(order_N[position_B] for order_N in orders.values())
         return {name: self._batch(name, order_N, epoch, position_B, next(images)) for name, order_N in orders.items()}
 
-    def _batch(self, name: str, order_N: Tensor, epoch: int | Tensor, position_B: Tensor, images_BCHW: Tensor) -> Batch:
+    def _batch(self, name: str, order_N: Tensor, epoch: int | Tensor, position_B: Tensor, images: Images) -> Batch:
         index_B = order_N[position_B]
         key_B = draws.fold(self._keys[name], _SAMPLE, epoch, position_B)
+        makers = self.streams[name].views
+        own = zip(makers, [images] * len(makers) if isinstance(images, Tensor) else images, strict=True)
         with record_function("ltk.views"):
-            views = tuple(view(images_BCHW, draws.fold(key_B, v)) for v, view in enumerate(self.streams[name].views))
+            views = tuple(view(of_view, draws.fold(key_B, v)) for v, (view, of_view) in enumerate(own))
         return Batch(views, self.bank.target_N[index_B], index_B, draws.fold(key_B, len(views)))

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ltk import draws
-from ltk.data.base import Source, Split
+from ltk.data.base import IntArray, Source, Split
 from ltk.files import write_atomically
 
 _CELL, _LABEL, _GAP = 72, 150, 2  # pixels
@@ -45,7 +45,7 @@ def draw_sheet(source: Source, split: Split, path: Path, *, aug: str = "", rows:
         text = source.class_names[label].encode("latin-1", "replace").decode("latin-1")
         pen.multiline_text((4, top + 20), f"{text[:22]}\n{counts_K[label]:,} images", fill="black")
         if aug:
-            images = _draw_views(split.read(own[:1], source.stored_size), source, aug, columns)
+            images = _draw_views(split, own[:1], source, aug, columns)
         else:
             images = list(split.read(own[:columns], source.stored_size))
         for column, image in enumerate(images):
@@ -55,12 +55,17 @@ def draw_sheet(source: Source, split: Split, path: Path, *, aug: str = "", rows:
     write_atomically(path, data.getvalue())
 
 
-def _draw_views(image_1CHW: Tensor, source: Source, aug: str, columns: int) -> list[Tensor]:
+def _draw_views(split: Split, index_1: IntArray, source: Source, aug: str, columns: int) -> list[Tensor]:
+    """The stored image, and views of it as training makes them."""
     from ltk.data.transforms import create_view
 
     view = create_view(aug, size=source.native_size, mean=source.mean, std=source.std)
     key_B = draws.fold(draws.make_key(0), torch.arange(columns - 1))
-    return [image_1CHW[0], *view.draw(image_1CHW.repeat(columns - 1, 1, 1, 1), key_B)]
+    stored_1CHW = split.read(index_1, source.stored_size)
+    if view.crop and source.stored_size > source.native_size:
+        crops_BCHW = view.cut_crop(split.read_whole(index_1) * len(key_B), key_B)
+        return [stored_1CHW[0], *view.after_crop().draw(crops_BCHW, key_B)]
+    return [stored_1CHW[0], *view.draw(stored_1CHW.repeat(len(key_B), 1, 1, 1), key_B)]
 
 
 def _to_picture(image_CHW: Tensor) -> Image.Image:

@@ -1,4 +1,8 @@
-"""The view recipes by name. Each is a function of the output size and its options to the steps, in order."""
+"""The view recipes by name. Each is a function of the output size and its options to the steps, in order.
+
+A resized crop that comes first is cut out of the whole image file, as in the official codes; with
+``data.full_resolution = false`` it is cut out of the stored image, its central square.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +76,7 @@ def simclr(
 ) -> Steps:
     """Resized crop, flip, jitter, gray, blur: CIFAR in PaCo (view k; GPaCo has blur_p 0.2)."""
     return (
-        steps.random_resized_crop(size, (scale_min, 1.0)),
+        steps.ResizedCrop(size, (scale_min, 1.0)),
         steps.flip,
         steps.colour_jitter((jitter, jitter, jitter, hue), jitter_p),
         steps.random_grayscale(gray_p),
@@ -83,7 +87,7 @@ def simclr(
 @validate_call
 def rrc_flip(size: Size, *, scale_min: Area = 0.08) -> Steps:
     """Resized crop, flip: Places-LT in GCL, iNaturalist in ResLT and the baselines."""
-    return (steps.random_resized_crop(size, (scale_min, 1.0)), steps.flip)
+    return (steps.ResizedCrop(size, (scale_min, 1.0)), steps.flip)
 
 
 @validate_call
@@ -103,7 +107,7 @@ def sim(
 ) -> Steps:
     """Resized crop, jitter, gray, blur, flip: the large data sets in GLMC, and PaCo's "sim"."""
     return (
-        steps.random_resized_crop(size, (scale_min, 1.0)),
+        steps.ResizedCrop(size, (scale_min, 1.0)),
         steps.colour_jitter((jitter, jitter, jitter, 0.0)),
         steps.random_grayscale(gray_p),
         steps.random_blur(blur_p),
@@ -158,11 +162,10 @@ def reflect_randcls(
     randaugment_m: Strength = 10.0,
 ) -> Steps:
     """As randcls, on the image with a mirrored border: the large data sets in BaGMar."""
-    return (
-        steps.reflect_pad(padding),
-        *rrc_flip_jitter(size, scale_min=scale_min, jitter=jitter),
-        steps.randaugment(randaugment_n, randaugment_m, fill=_IMAGENET_GREY),
+    _, *rest = randcls(
+        size, scale_min=scale_min, jitter=jitter, randaugment_n=randaugment_n, randaugment_m=randaugment_m
     )
+    return (steps.ResizedCrop(size, (scale_min, 1.0), border=padding), *rest)
 
 
 RECIPES: dict[str, Callable[..., Steps]] = {

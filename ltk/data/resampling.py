@@ -7,6 +7,7 @@ in float32 (``torch.set_float32_matmul_precision("highest")``, the default); wit
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -53,10 +54,11 @@ def _resize_by_matrices(images_BCHW: Tensor, box_B4: Tensor, size: int) -> Tenso
     return resized_BCOO.to(torch.uint8)
 
 
-def _resize_one_by_one(images_BCHW: Tensor, box_B4: Tensor, size: int) -> Tensor:
+def resize_each(images: Iterable[Tensor], box_B4: Tensor, size: int) -> Tensor:
+    """Do as ``resize_crop``, image by image: uint8 [C, H, W] each of its own shape, in torchvision's own kernel."""
     resized = [
         F.interpolate(image[None, :, i : i + h, j : j + w], (size, size), mode="bilinear", antialias=True)
-        for image, (i, j, h, w) in zip(images_BCHW, box_B4.tolist(), strict=True)
+        for image, (i, j, h, w) in zip(images, box_B4.tolist(), strict=True)
     ]
     return torch.cat(resized)
 
@@ -75,7 +77,7 @@ def resize_crop(images_BCHW: Tensor, box_B4: Tensor, size: int) -> Tensor:
     """
     H, W = images_BCHW.shape[-2:]
     if H * W > _LARGE and not has_static_shapes(images_BCHW.device):
-        return _resize_one_by_one(images_BCHW, box_B4, size)
+        return resize_each(images_BCHW, box_B4, size)
     return _resize_by_matrices(images_BCHW, box_B4, size)
 
 

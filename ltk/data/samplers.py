@@ -1,7 +1,7 @@
 """Which training image comes when: an order per epoch that is a pure function of (key, epoch).
 
-Nothing is stored between epochs, so a resumed run continues the same order, and ``shard`` gives each process its part
-of the one order that a single process would follow.
+Nothing is stored between epochs, so a resumed run continues the same order, and each of several processes takes its
+part of the one order that a single process would follow (``ltk.data.loaders``).
 
 Differs from the official code: the class-aware sampler draws classes and images by hashed keys instead of Python's
 generator (same properties: each class once per round, each image of a class once per pass, four images per visit).
@@ -203,17 +203,3 @@ def create_sampler(name: str, labels_N: npt.ArrayLike, *, num_samples: int | Non
     if name == "class-aware":
         return _class_aware(labels, num_samples, int(options.get("per_visit", 4)))
     return _weighted(labels, num_samples, WEIGHTS[name](counts_K, **options))
-
-
-def shard(order_N: Tensor, rank: int, world: int) -> Tensor:
-    """Return the part of an order that one of several processes takes.
-
-    The parts are strided, so that the global batch b of W processes with batch size B is entries b*B*W..(b+1)*B*W of
-    the order, as for one process; interleaved again they are ``order_N``. The last parts may be one shorter.
-
-    Args:
-        order_N: what one process would visit.
-        rank: 0..world-1.
-        world: number of processes.
-    """
-    return order_N[rank::world]

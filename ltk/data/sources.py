@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import glob
 import importlib
 import inspect
 import os
@@ -53,7 +55,7 @@ def open_source(name: str, *, root: Path | None = None, upright: bool = False, *
     if name not in SOURCES and root is None and (os.sep in name or Path(name).is_dir()):
         name, root = "folder", Path(name)
     if name not in SOURCES:
-        raise unknown_name("data set", name, SOURCES)
+        raise unknown_source(name)
     if name in _NEEDS_ROOT and root is None:
         raise UsageError(f"data set {name!r} needs the folder of the images", "Give --root DIR.")
     module, _, function = SOURCES[name].partition(":")
@@ -65,6 +67,13 @@ def open_source(name: str, *, root: Path | None = None, upright: bool = False, *
         for split in source.splits.values():
             split.upright = True
     return source
+
+
+def unknown_source(name: str) -> UsageError:
+    """Return the error for a name that is no data set; folders of images may be meant too."""
+    near = difflib.get_close_matches(name, glob.glob("*/"), n=2, cutoff=0.5)  # noqa: PTH207 - with the slash
+    error = unknown_name("data set", name, [*SOURCES, *near])
+    return UsageError(error.message, f"{error.hint} A folder of images is given as photos/ or ./photos.")
 
 
 def _check_options(name: str, given: Mapping[str, Any], signature: inspect.Signature) -> None:

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 
 from ltk.data.base import IntArray, Source, Split, count_of
 from ltk.data.limits import Groups, check_imbalance, parse_groups
+from ltk.data.lists import note_absent
 from ltk.data.longtail import (
     IMBALANCE_KINDS,
     SUBSET_RULES,
@@ -204,16 +205,18 @@ def create_manifest(
 
 
 def note_held_out(manifest: Manifest, source: Source) -> tuple[str, ...]:
-    """Return a note on the classes that are too small for the number of validation images that was asked for."""
-    if manifest.val < 1:
+    """Return notes on the classes that are too small for the validation images that were asked for."""
+    if not manifest.val:
         return ()
     labels_N = source.splits[manifest.origin["val"]].labels_N[manifest.indices["val"]]
+    absent = note_absent(source.class_names, {"val": labels_N})
     small = int((np.bincount(labels_N, minlength=source.num_classes) < manifest.val).sum())
-    if not small:
-        return ()
+    if manifest.val < 1 or not small:
+        return absent
     return (
         f"val: {small} of {count_of(source.num_classes, 'class')} cannot spare {manifest.val:g} images, and hold out"
         " fewer, so that training keeps at least as many (a number below 1 is a share of each class)",
+        *absent,
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -21,11 +22,6 @@ _ATTEMPTS = 10  # as in torchvision's RandomResizedCrop
 def centre_crop(size: int) -> Step:
     """Cut out the central square."""
     return lambda images_BCHW, key_B: geometry.centre_crop(images_BCHW, size)
-
-
-def reflect_pad(padding: int) -> Step:
-    """Mirror ``padding`` pixels outwards on every side."""
-    return lambda images_BCHW, key_B: geometry.pad(images_BCHW, padding, "reflect")
 
 
 def flip(images_BCHW: Tensor, key_B: Tensor) -> Tensor:
@@ -47,14 +43,14 @@ def random_crop(size: int, padding: int, *, flip: bool) -> Step:
 
 
 def draw_resized_crop(
-    key_B: Tensor, height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]
+    key_B: Tensor, height_B: Tensor, width_B: Tensor, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> Tensor:
     """Draw the boxes of torchvision's RandomResizedCrop: the first of ten that fits, else a central one.
 
     Args:
         key_B: int64 keys.
-        height: of the images in pixels.
-        width: likewise.
+        height_B: int64, of each image in pixels, or [1]: of all of them.
+        width_B: likewise.
         scale: smallest and largest part of the area.
         ratio: smallest and largest width / height, drawn on a logarithmic scale.
 
@@ -63,32 +59,55 @@ def draw_resized_crop(
     """
     chance_BD = draws.uniform(key_B, 2 * _ATTEMPTS + 2).double()
     area_BA, shape_BA, place_B2 = chance_BD.split([_ATTEMPTS, _ATTEMPTS, 2], 1)
-    area_BA = height * width * (scale[0] + (scale[1] - scale[0]) * area_BA)
+    area_BA = (height_B * width_B)[:, None] * (scale[0] + (scale[1] - scale[0]) * area_BA)
     low, high = math.log(ratio[0]), math.log(ratio[1])
     aspect_BA = torch.exp(low + (high - low) * shape_BA)
-    width_BA = torch.sqrt(area_BA * aspect_BA).round().long()
-    height_BA = torch.sqrt(area_BA / aspect_BA).round().long()
-    fits_BA = (width_BA > 0) & (width_BA <= width) & (height_BA > 0) & (height_BA <= height)
+    box_width_BA = torch.sqrt(area_BA * aspect_BA).round().long()
+    box_height_BA = torch.sqrt(area_BA / aspect_BA).round().long()
+    fits_across_BA = (box_width_BA > 0) & (box_width_BA <= width_B[:, None])
+    fits_BA = fits_across_BA & (box_height_BA > 0) & (box_height_BA <= height_B[:, None])
     is_first_BA = fits_BA & (fits_BA.cumsum(1) == 1)
     none_fits_B = ~fits_BA.any(1)
-    central_height = min(height, round(width / ratio[0]))
-    central_width = min(width, round(height * ratio[1]))
-    height_B = (height_BA * is_first_BA).sum(1) + central_height * none_fits_B
-    width_B = (width_BA * is_first_BA).sum(1) + central_width * none_fits_B
-    slack_B2 = torch.stack([height - height_B, width - width_B], 1)
+    central_height_B = torch.minimum(height_B, (width_B.double() / ratio[0]).round().long())
+    central_width_B = torch.minimum(width_B, (height_B.double() * ratio[1]).round().long())
+    box_height_B = (box_height_BA * is_first_BA).sum(1) + central_height_B * none_fits_B
+    box_width_B = (box_width_BA * is_first_BA).sum(1) + central_width_B * none_fits_B
+    slack_B2 = torch.stack([height_B - box_height_B, width_B - box_width_B], 1)
     start_B2 = torch.where(none_fits_B[:, None], slack_B2 // 2, (place_B2 * (slack_B2 + 1)).long())
-    return torch.cat([start_B2, height_B[:, None], width_B[:, None]], 1)
+    return torch.cat([start_B2, box_height_B[:, None], box_width_B[:, None]], 1)
 
 
-def random_resized_crop(size: int, scale: tuple[float, float], ratio: tuple[float, float] = (3 / 4, 4 / 3)) -> Step:
-    """Cut out a box of random area and shape and resize it to a square, antialiased bilinear."""
+@dataclass(frozen=True)
+class ResizedCrop:
+    """A step: cut out a box of random area and shape and resize it to a square, antialiased bilinear.
 
-    def step(images_BCHW: Tensor, key_B: Tensor) -> Tensor:
-        H, W = images_BCHW.shape[-2:]
-        box_B4 = draw_resized_crop(key_B, H, W, scale, ratio)
-        return resampling.resize_crop(images_BCHW, box_B4, size)
+    As the first step of a view it can also be taken from whole images, each of its own shape; see ``cut``.
 
-    return step
+    Attributes:
+        size: side of the square in pixels.
+        scale: smallest and largest part of the area.
+        ratio: smallest and largest width / height.
+        border: pixels mirrored outwards on every side beforehand.
+    """
+
+    size: int
+    scale: tuple[float, float]
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    border: int = 0
+
+    def __call__(self, images_BCHW: Tensor, key_B: Tensor) -> Tensor:
+        """Return the squares of a batch."""
+        padded = geometry.pad(images_BCHW, self.border, "reflect")
+        height_1, width_1 = (constant((side,), torch.int64, key_B.device) for side in padded.shape[-2:])
+        box_B4 = draw_resized_crop(key_B, height_1, width_1, self.scale, self.ratio)
+        return resampling.resize_crop(padded, box_B4, self.size)
+
+    def cut(self, images: Sequence[Tensor], key_B: Tensor) -> Tensor:
+        """Return the squares of images on the CPU, uint8 [C, H, W] each, as [B, C, size, size]."""
+        padded = [geometry.pad(image[None], self.border, "reflect")[0] for image in images]
+        height_B, width_B = torch.tensor([image.shape[-2:] for image in padded]).unbind(1)
+        box_B4 = draw_resized_crop(key_B, height_B, width_B, self.scale, self.ratio)
+        return resampling.resize_each(padded, box_B4, self.size)
 
 
 def draw_jitter(key_B: Tensor, strength: tuple[float, float, float, float]) -> tuple[Tensor, Tensor]:

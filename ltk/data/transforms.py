@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from pydantic import ValidationError
@@ -19,7 +19,7 @@ from ltk import draws
 from ltk.data import geometry
 from ltk.data.batching import constant, has_static_shapes
 from ltk.data.recipes import RECIPES
-from ltk.data.steps import Step
+from ltk.data.steps import ResizedCrop, Step
 from ltk.errors import DataError, UsageError, unknown_name
 
 __all__ = ["RECIPES", "View", "create_eval_view", "create_view", "normalise", "recipe_options"]
@@ -51,12 +51,34 @@ class View:
         size: side of the output in pixels.
         mean: one value per channel, of images in [0, 1].
         std: likewise.
+        first: position of the first step in the recipe; 1 where its crop has been made before.
     """
 
     steps: tuple[Step, ...]
     size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    first: int = 0
+
+    @property
+    def crop(self) -> ResizedCrop | None:
+        """The resized crop that the view starts with; None where it starts with something else."""
+        start = self.steps[0]
+        return start if isinstance(start, ResizedCrop) else None
+
+    def after_crop(self) -> View:
+        """Return the view of images whose crop ``cut_crop`` has made."""
+        return replace(self, steps=self.steps[1:], first=self.first + 1)
+
+    def cut_crop(self, images: Sequence[Tensor], key_B: Tensor) -> Tensor:
+        """Return the crops that the view starts with, uint8 [B, C, size, size], of whole images of any shape.
+
+        Args:
+            images: uint8 [C, H, W] each, on the CPU.
+            key_B: as in ``draw``.
+        """
+        assert self.crop
+        return self.crop.cut(images, draws.fold(key_B, self.first))
 
     def draw(self, images_BCHW: Tensor, key_B: Tensor) -> Tensor:
         """Return the views as uint8 [B, C, size, size], before normalisation.
@@ -74,7 +96,7 @@ class View:
             return torch.cat([self._draw(images, keys) for images, keys in pieces])
 
     def _draw(self, images_BCHW: Tensor, key_B: Tensor) -> Tensor:
-        positions = torch.arange(len(self.steps), device=key_B.device)
+        positions = self.first + torch.arange(len(self.steps), device=key_B.device)
         for step, step_key_B in zip(self.steps, draws.fold(key_B, positions[:, None]), strict=True):
             images_BCHW = step(images_BCHW, step_key_B)
         return images_BCHW
@@ -87,7 +109,7 @@ class View:
 def _check_size(images_BCHW: Tensor, size: int) -> None:
     H, W = images_BCHW.shape[-2:]
     if min(H, W) < size:
-        raise DataError(f"stored images are {H}x{W}, smaller than the view of {size}x{size}", "Lower data.size.")
+        raise DataError(f"stored images are {H}x{W}, smaller than the view of {size}x{size}", "Lower data.image_size.")
 
 
 def recipe_options(recipe: str) -> dict[str, object]:

@@ -18,7 +18,7 @@ from ltk.engine.parent import Parent, open_parent
 from ltk.engine.run_dir import CARD, MODEL, SPLIT, RunDir
 from ltk.errors import DataError, UsageError
 from ltk.evaluation.class_names import find_other_class
-from ltk.evaluation.evaluate import open_configured_source
+from ltk.evaluation.images import open_configured_source
 from ltk.files import disk_faults, read_bytes, write_atomically
 from ltk.models.backbones import count_parameters
 from ltk.resolve import name_source

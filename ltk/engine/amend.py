@@ -37,7 +37,7 @@ def amend_config(config: RunConfig, settings: Iterable[tuple[str, Any]]) -> RunC
         BusyError: a setting that may not change.
     """
     chosen = list(settings)
-    moved, _ = scale_schedule(config.optim, dict(chosen).get("optim.epochs"))
+    moved, _ = scale_schedule(config.optim, dict(chosen))
     root = dict(chosen).get("data.root")
     data = config.data.move(Path(root)) if isinstance(root, str | Path) else config.data
     tree = config.model_copy(update={"data": data}).model_dump(mode="json", exclude_none=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,11 +13,11 @@ from pydantic import ValidationError
 from ltk import distributed
 from ltk.config import RunConfig, ViewSettings
 from ltk.config_text import explain
-from ltk.data.banks import Bank, open_bank
+from ltk.data.banks import Bank, DiskBank, open_bank
 from ltk.data.base import IntArray, Split
 from ltk.data.image import ImageSpec, resolve_image
 from ltk.data.loaders import Loader, StreamSource
-from ltk.data.samplers import create_sampler
+from ltk.data.samplers import Sampler, create_sampler
 from ltk.data.splits import Groups, Manifest, create_manifest, note_held_out
 from ltk.data.transforms import View, create_view, recipe_options
 from ltk.description import describe_model
@@ -25,7 +25,8 @@ from ltk.engine.device import choose_engine, choose_precision, choose_threads, c
 from ltk.engine.features import FeatureBank, FeatureEvalSet, check_takes_features, keep_features
 from ltk.engine.parallel import check_batch_size, synchronise_batch_norm
 from ltk.errors import DataError, UsageError
-from ltk.evaluation.evaluate import EvalSet, open_configured_source, resolve_groups
+from ltk.evaluation.evaluate import EvalSet
+from ltk.evaluation.images import open_configured_source, resolve_groups
 from ltk.machine import choose_device, use_device
 from ltk.methods import create_method, get_method_class
 from ltk.methods.base import Method
@@ -101,16 +102,18 @@ def _check_batches(config: RunConfig, images: int, manifest: Manifest) -> None:
 
 
 def resolve_machine(config: RunConfig, image: ImageSpec) -> RunConfig:
-    """Fill in what depends on data and machine, so that the stored configuration repeats the run."""
+    """Fill in what depends on data and machine, so that the stored configuration repeats the run.
+
+    Several processes compute as rank 0 does, whose configuration is the one that is stored.
+    """
     device = choose_device(config.run.device)
-    run = config.run.model_copy(
-        update={
-            "device": str(device),
-            "precision": choose_precision(config.run.precision, device, image.size),
-            "engine": choose_engine(config.run.engine, device),
-            "threads": choose_threads(config.run.threads, device, image.size),
-        }
-    )
+    chosen = {
+        "precision": choose_precision(config.run.precision, device, image.size),
+        "engine": choose_engine(config.run.engine, device),
+        "threads": choose_threads(config.run.threads, device, image.size),
+    }
+    chosen = json.loads(distributed.from_leader(json.dumps(chosen)))
+    run = config.run.model_copy(update={"device": str(device), **chosen})
     data = config.data.model_copy(update={"image_size": image.size, "mean": image.mean, "std": image.std})
     return resolve_paths(config.model_copy(update={"run": run, "data": data}))
 
@@ -183,21 +186,40 @@ def create_streams(config: RunConfig, method: Method, image: ImageSpec, labels_N
     """
     streams: dict[str, StreamSource] = {}
     length: int | None = None
+    is_cut_whole = config.data.full_resolution and image.stored > image.size
     for name, stream in method.streams.items():
         options: dict[str, Any] = {"num_samples": length, **(stream.options or {})}
         sampler = create_sampler(stream.sampler, labels_N, **options)
         length = length or sampler.length
-        views = [keep_features] if config.parent.cache else create_views(config, image, stream.views)
-        streams[name] = StreamSource(sampler, views)
+        if config.parent.cache:
+            streams[name] = StreamSource(sampler, [keep_features])
+            continue
+        views = create_views(config, image, stream.views)
+        streams[name] = cut_whole(sampler, views) if is_cut_whole else StreamSource(sampler, views)
     return streams
+
+
+def cut_whole(sampler: Sampler, views: Sequence[View]) -> StreamSource:
+    """Return the stream whose resized crops are cut out of whole images as these are read.
+
+    A view that starts with another step is made of the stored image, whose central square is all it looks at.
+    """
+    if not any(view.crop for view in views):
+        return StreamSource(sampler, views)
+    return StreamSource(
+        sampler,
+        [view.after_crop() if view.crop else view for view in views],
+        [view.cut_crop if view.crop else None for view in views],
+    )
 
 
 def create_loader(plan: DataPlan, method: Method, device: torch.device) -> Loader:
     """Build the loader of the streams a method asks for."""
     config = plan.config
+    streams = create_streams(config, method, plan.image, plan.splits["train"].labels_N)
     return Loader(
-        _open_training_bank(plan, method, device),
-        create_streams(config, method, plan.image, plan.splits["train"].labels_N),
+        _open_training_bank(plan, method, device, any(source.cuts for source in streams.values())),
+        streams,
         config.optim.batch_size,
         drop_last=config.optim.drop_last,
         seed=config.run.seed,
@@ -206,8 +228,10 @@ def create_loader(plan: DataPlan, method: Method, device: torch.device) -> Loade
     )
 
 
-def _open_training_bank(plan: DataPlan, method: Method, device: torch.device) -> Bank:
+def _open_training_bank(plan: DataPlan, method: Method, device: torch.device, is_cut_whole: bool) -> Bank:
     train, image, run = plan.splits["train"], plan.image, plan.config.run
+    if is_cut_whole:
+        return DiskBank(train, image.stored, device, run.workers)
     if not plan.config.parent.cache:
         return open_bank(train, image.stored, image.channels, device, run.workers)
     check_takes_features(method)
@@ -252,8 +276,3 @@ def build(plan: DataPlan, progress: Callable[[str], None] = lambda _: None) -> B
     loader = create_loader(plan, method, device)
     evaluator = _create_evaluator(plan, method, device)
     return Built(plan, method, description, loader, evaluator, device)
-
-
-def write_split(path: Path, plan: DataPlan) -> None:
-    """Write the manifest of a run."""
-    plan.manifest.write(path)

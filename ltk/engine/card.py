@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ltk import distributed
-from ltk.config import OptimSettings, RunConfig, ScheduleSettings
-from ltk.data.loaders import Loader
-from ltk.engine.build import DataPlan
-from ltk.engine.run_dir import CARD, PARENT
-from ltk.files import read_json, write_text
+from ltk.engine.build import Built, DataPlan
+from ltk.engine.position import Position
+from ltk.engine.run_dir import CARD
+from ltk.errors import DataError
+from ltk.evaluation.rules import describe_init, describe_settings
+from ltk.evaluation.weights import digest_file
+from ltk.files import write_text
 from ltk.methods.base import Method
 from ltk.models.backbones import count_parameters
 
@@ -20,86 +23,62 @@ _OVER_ALL_STAGES = ("epochs", "updates", "images_seen")
 _IDENTITY_OF_PARENT = ("path", "checkpoint", "sha256", "fingerprint")
 
 
-def describe_protocol(plan: DataPlan, method: Method, loader: Loader, updates: int) -> dict[str, Any]:
+def describe_protocol(built: Built, place: Position) -> dict[str, Any]:
     """Return the card of a run as a flat mapping.
 
     Args:
-        plan: configuration and images.
-        method: the trained network.
-        loader: its streams.
-        updates: made over the whole run.
+        built: the run, its network trained.
+        place: where it stands.
     """
+    plan, method = built.plan, built.method
     config, manifest = plan.config, plan.manifest
-    views = sum(len(source.views) for source in loader.streams.values())
-    per_epoch = min(loader.length, loader.steps * loader.batch_size) * views
+    views = sum(len(source.views) for source in built.loader.streams.values())
     return {
-        "method": config.method.label,
+        **describe_settings(config),
         "options": method.Options(**config.method.options).model_dump(),
-        "preset": config.preset,
-        "dataset": config.data.dataset,
         "imb": manifest.imb,
         "imb_type": manifest.imb_type,
         "subset": manifest.subset,
         "fingerprint": manifest.fingerprint,
         "train_images": int(sum(manifest.counts)),
-        "backbone": config.model.backbone,
-        "width": config.model.width,
+        "stored_size": plan.image.stored,
+        "full_resolution": any(source.cuts for source in built.loader.streams.values()),
         "parameters": count_parameters(method),
-        "init": _init(config),
-        "epochs": updates // loader.steps,
-        "updates": updates,
-        "images_seen": updates // loader.steps * per_epoch,
-        "views": ["none (features made once)"] if config.parent.cache else list(config.views.recipes),
+        "init": _describe_init(config.model.pretrained),
+        "epochs": place.epoch,
+        "updates": place.update,
+        "images_seen": place.images * views,
         "streams": {name: stream.sampler for name, stream in method.streams.items()},
-        **_describe_optimizer(config.optim),
-        "batch_size": config.optim.batch_size,
         "devices": distributed.world_size(),
         "batch_norm_statistics": "over all devices" if config.run.sync_bn else "per device",
-        "precision": config.run.precision,
-        "weights": f"averaged, decay {config.optim.ema:g}" if config.optim.ema else "as trained",
-        "seed": config.run.seed,
         "selection": "last epoch",
         **({"tuned": dict.fromkeys(config.parent.tuned, "val")} if config.parent.tuned else {}),
-        "best_checkpoint": "best epoch on val" if plan.selection == "val" else "best epoch on test (oracle)",
+        "best_checkpoint": _describe_best(plan),
         "prior": "training counts" if method.uses_prior else "none",
         "transductive": False,
         "data_for_gradients": "train",
     }
 
 
-def _describe_optimizer(optim: OptimSettings) -> dict[str, Any]:
-    """The rules of an update; averaged weights stand under "weights"."""
-    return {
-        "optimizer": optim.optimizer,
-        "lr": optim.scaled_lr,
-        "momentum": optim.momentum,
-        "nesterov": optim.nesterov,
-        "weight_decay": optim.weight_decay,
-        "schedule": _describe_schedule(optim.schedule),
-        "clip": f"gradient norm {optim.clip:g}" if optim.clip else "none",
-        "drop_last": optim.drop_last,
-    }
+def _describe_best(plan: DataPlan) -> str:
+    every = plan.config.run.eval_every
+    epoch = "epoch" if every == 1 else f"of each {every} epochs"
+    return f"best {epoch} on val" if plan.selection == "val" else f"best {epoch} on test (oracle)"
 
 
-def _describe_schedule(schedule: ScheduleSettings) -> str:
-    """The kind, and every setting that is not the default."""
-    changed = schedule.model_dump(exclude={"kind"}, exclude_defaults=True)
-    texts = {key: "/".join(map(str, value)) if isinstance(value, tuple) else value for key, value in changed.items()}
-    return " ".join([schedule.kind, *(f"{key}={value}" for key, value in texts.items())])
-
-
-def _init(config: RunConfig) -> str:
-    pretrained = config.model.pretrained
-    if pretrained is False:
-        return "random"
-    return "timm pretrained" if pretrained is True else f"weights of {pretrained.name}"
+def _describe_init(pretrained: bool | Path) -> str:
+    """A file of weights by its content; by its path where it is gone."""
+    if isinstance(pretrained, Path):
+        with suppress(DataError):
+            return f"weights of {pretrained.name} (sha256 {digest_file(pretrained)[:12]})"
+    return describe_init(pretrained)
 
 
 def add_stage(parent: Mapping[str, Any], card: Mapping[str, Any], method: Method) -> dict[str, Any]:
     """Return the card of a run that continues another: its cost is that of all stages.
 
     Args:
-        parent: what ``Parent.describe`` gave.
+        parent: what ``Parent.describe`` gave, or ``read_origin``.
         card: of the last stage by itself.
         method: the network; what is frozen counts among its parameters too.
     """
@@ -116,9 +95,9 @@ def add_stage(parent: Mapping[str, Any], card: Mapping[str, Any], method: Method
     }
 
 
-def write_card(folder: Path, plan: DataPlan, method: Method, loader: Loader, updates: int) -> None:
-    """Write ``card.json``."""
-    card = describe_protocol(plan, method, loader, updates)
-    if (folder / PARENT).exists():
-        card = add_stage(read_json(folder / PARENT), card, method)
+def write_card(folder: Path, built: Built, place: Position, parent: Mapping[str, Any] | None) -> None:
+    """Write ``card.json``; ``parent`` is that of ``add_stage``, None for a first stage."""
+    card = describe_protocol(built, place)
+    if parent:
+        card = add_stage(parent, card, built.method)
     write_text(folder / CARD, json.dumps(card, indent=2, default=str) + "\n")

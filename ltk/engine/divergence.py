@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ltk import distributed
 from ltk.engine.build import Built
+from ltk.engine.position import Position
 from ltk.engine.reporter import Reporter
 from ltk.engine.run_dir import BAD_BATCH, RunDir
 from ltk.engine.step import TrainStep
@@ -30,8 +31,11 @@ class DivergenceWatch:
         self._allowed = built.plan.config.run.max_skips
         self._kept = f"the last good checkpoint is kept in {run_dir.checkpoints}."
 
-    def check(self) -> None:
-        """Look at the updates since the last look; waits for the device.
+    def check(self, place: Position) -> None:
+        """Look at the updates since the last look, which are all of the current epoch; waits for the device.
+
+        Args:
+            place: where the run stands.
 
         Raises:
             DivergedError: one was not finite, and no more may be left out.
@@ -40,10 +44,11 @@ class DivergenceWatch:
         if bad < 0:
             return
         path = self._run_dir.path / BAD_BATCH
-        names = self._images_of(bad)
+        epoch, step = place.locate(bad)
+        names = self._images_of(epoch, step)
         if distributed.is_leader():
             write_text(path, "\n".join(names) + "\n")
-        fault = f"the loss or a gradient of update {bad} (epoch {bad // self._built.loader.steps + 1}) is not finite"
+        fault = f"the loss or a gradient of update {bad} (epoch {epoch + 1}) is not finite"
         where = f"Its {len(names)} images are named in {path}"
         skipped = int(self._step.num_bad)
         if skipped <= self._allowed:
@@ -69,8 +74,7 @@ class DivergenceWatch:
             weights = f"{len(bad)} weights are not finite: {', '.join(bad[:3])}"
             raise DivergedError(weights, f"Try a lower --lr; {self._kept}")
 
-    def _images_of(self, update: int) -> list[str]:
-        epoch, step = divmod(update, self._built.loader.steps)
+    def _images_of(self, epoch: int, step: int) -> list[str]:
         names = self._built.plan.splits["train"].names
         indices = self._built.loader.indices(epoch, step)
         return [f"{stream}\t{names[i]}" for stream, index_B in indices.items() for i in index_B.tolist()]

@@ -34,6 +34,7 @@ class _Subject:
         image: size and normalisation.
         evaluated: images of an evaluation.
         split: the training images; None where they are not on this machine.
+        notes: what the user should know about them.
     """
 
     config: RunConfig
@@ -41,10 +42,24 @@ class _Subject:
     image: ImageSpec
     evaluated: int
     split: Split | None = None
+    notes: tuple[str, ...] = ()
 
 
-def estimate(config: RunConfig, devices: int = 1, seconds: float = SECONDS) -> dict[str, Any]:
-    """Return figures of a run, by name, ready to print.
+@dataclass(frozen=True)
+class Estimate:
+    """What a run would take.
+
+    Attributes:
+        figures: by name, ready to print.
+        notes: what the run would say of its images, one line each.
+    """
+
+    figures: dict[str, Any]
+    notes: tuple[str, ...]
+
+
+def estimate(config: RunConfig, devices: int = 1, seconds: float = SECONDS) -> Estimate:
+    """Estimate a run from its images and its first steps.
 
     Images that are on this machine are read for the measurement. For a data set that ltk knows and does not find, the
     published class counts are enough, with images made up; other data must be there.
@@ -77,9 +92,12 @@ def estimate(config: RunConfig, devices: int = 1, seconds: float = SECONDS) -> d
         "learning rate": optim.describe_rate(),
         "steps": f"{optim.epochs} epochs x {steps} = {optim.epochs * steps:,}",
         "views per step": f"{views} x {optim.batch_size}" + (f", over {devices} devices" if devices > 1 else ""),
-        "images in memory": _format_bytes(images * image.channels * image.stored**2),
+        "images in memory": "none: crops are cut out of the files (data.full_resolution)"
+        if first.cuts
+        else _format_bytes(images * image.channels * image.stored**2),
     }
-    return figures | _measure(subject, method, devices, steps, seconds)
+    figures |= _measure(subject, method, devices, steps, seconds, is_cut_whole=bool(first.cuts))
+    return Estimate(figures, subject.notes)
 
 
 def _describe(config: RunConfig) -> _Subject:
@@ -91,7 +109,8 @@ def _describe(config: RunConfig) -> _Subject:
             raise
         return _imagine(config, facts)
     counts_K = np.array(plan.manifest.counts, dtype=np.int64)
-    return _Subject(plan.config, counts_K, plan.image, len(plan.splits[plan.selection]), plan.splits["train"])
+    evaluated = len(plan.splits[plan.selection])
+    return _Subject(plan.config, counts_K, plan.image, evaluated, plan.splits["train"], plan.notes)
 
 
 def _imagine(config: RunConfig, facts: Facts) -> _Subject:
@@ -107,7 +126,9 @@ def _imagine(config: RunConfig, facts: Facts) -> _Subject:
     return _Subject(resolve_machine(config, image), counts_K, image, evaluated)
 
 
-def _measure(subject: _Subject, method: Method, devices: int, steps: int, seconds: float) -> dict[str, Any]:
+def _measure(
+    subject: _Subject, method: Method, devices: int, steps: int, seconds: float, *, is_cut_whole: bool
+) -> dict[str, Any]:
     config, image, optim = subject.config, subject.image, subject.config.optim
     share, device = optim.batch_size // devices, torch.device(config.run.device)
     copies = devices if device.type == "cpu" else 1  # of the images, in the memory of one machine
@@ -118,7 +139,8 @@ def _measure(subject: _Subject, method: Method, devices: int, steps: int, second
         return {}
     found = rehearse(config, method, image, labels_N, share=share, split=subject.split, seconds=seconds)
     training, evaluation = steps * found.step_seconds, found.eval_seconds * subject.evaluated
-    reading, once = 0.0, fits_in_memory(copies * len(labels_N), image.stored, image.channels, device)
+    fits = fits_in_memory(copies * len(labels_N), image.stored, image.channels, device)
+    reading, once = 0.0, fits and not is_cut_whole
     if found.images_read:
         reading = len(labels_N) * len(method.streams) / found.images_read
     epoch = max(training, 0.0 if once else reading) + evaluation / config.run.eval_every
@@ -126,7 +148,7 @@ def _measure(subject: _Subject, method: Method, devices: int, steps: int, second
         "measured": _describe_measurement(found, subject, share),
         "memory of training": _format_bytes(found.memory),
         "time per step": f"{_format_time(found.step_seconds)}, {_format_rate(share / found.step_seconds)}",
-        "reading": _describe_reading(found, reading, once, training),
+        "reading": _describe_reading(found, reading, once, training, is_cut_whole),
         "time per epoch": f"{_format_time(training)}, evaluation {_format_time(evaluation)}",
         "time of the run": _format_time(optim.epochs * epoch + (reading if once else 0)),
     }
@@ -141,14 +163,17 @@ def _describe_measurement(found: Rehearsal, subject: _Subject, share: int) -> st
     return f"{steps} on {run.device}, {run.precision}{threads}{made_up}"
 
 
-def _describe_reading(found: Rehearsal, seconds: float, once: bool, training: float) -> str:
+def _describe_reading(found: Rehearsal, seconds: float, once: bool, training: float, is_cut_whole: bool) -> str:
     if found.images_read is None:
         return "not measured: there are no images"
     rate = _format_rate(found.images_read)
     if once:
         return f"{rate}, once: {_format_time(seconds)}"
-    slower = ", slower than training (pack them: ltk data pack)" if seconds > training else ", while training"
-    return f"{rate}, {_format_time(seconds)} per epoch{slower}"
+    each_epoch = f"{rate}, {_format_time(seconds)} per epoch"
+    if seconds <= training:
+        return f"{each_epoch}, while training"
+    setting = " and data.full_resolution=false" if is_cut_whole else ""
+    return f"{each_epoch}, slower than training (faster: ltk data pack{setting})"
 
 
 def _format_bytes(size: float) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from ltk.engine.run_dir import CONFIG, ENVIRONMENT
 from ltk.errors import DataError
 from ltk.files import read_json
+from ltk.launch import read_number
 
 _UNNAMED = "none"  # what torchrun calls a job without --rdzv-id
 _START_TIME = 21  # of a process, in /proc/<pid>/stat
@@ -20,7 +21,7 @@ _START_TIME = 21  # of a process, in /proc/<pid>/stat
 
 def count_restarts() -> int:
     """Return how many times torchrun has started this command before; 0 without torchrun."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    return read_number("TORCHELASTIC_RESTART_COUNT", 0)
 
 
 def job_name() -> str | None:

@@ -39,7 +39,9 @@ def create_runner(
     if run.engine == "compile":
         _compile(built, step, reporter.warn)
     runner = choose_runner(run, eager, reporter.warn)
-    return ProfiledRunner(eager, runner, folder, reporter.note) if run.profile and distributed.is_leader() else runner
+    if run.profile and distributed.is_leader():
+        return ProfiledRunner(eager, runner, folder, reporter.note, epochs)
+    return runner
 
 
 def _compile(built: Built, step: TrainStep, warn: Callable[[str], None]) -> None:

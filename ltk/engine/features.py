@@ -75,7 +75,7 @@ class FeatureBank:
 
 
 class FeatureEvalSet(EvalSet):
-    """A shared evaluation set that makes the features of its images at the first evaluation and keeps them.
+    """A shared evaluation set that makes the features of its images at the first evaluation and keeps only them.
 
     Args:
         split: the images.
@@ -94,6 +94,7 @@ class FeatureEvalSet(EvalSet):
         """Yield feats_BD, float32."""
         if not self._features:
             self._features = [self._method.features(x_BCHW).float() for x_BCHW in super().batches()]
+            del self._bank
         yield from self._features
 
 

@@ -17,11 +17,11 @@ from ltk.config import RunConfig
 from ltk.config_text import explain
 from ltk.data.splits import Manifest
 from ltk.engine.amend import check_amended, describe_amendments
-from ltk.engine.build import Built, DataPlan, build, plan_data, write_split
+from ltk.engine.build import Built, DataPlan, build, plan_data
 from ltk.engine.card import write_card
 from ltk.engine.elastic import count_restarts, find_begun_run, job_name
 from ltk.engine.parallel import check_alike, describe_other_world, leading_reporter, open_run_dir, process_group
-from ltk.engine.parent import Parent, open_parent
+from ltk.engine.parent import Parent, open_parent, read_origin
 from ltk.engine.reporter import Reporter
 from ltk.engine.run_dir import (
     CARD,
@@ -38,6 +38,7 @@ from ltk.engine.signals import catch_stop_signals
 from ltk.engine.trainer import Trainer
 from ltk.errors import DataError
 from ltk.evaluation.evaluate import ensure_logits
+from ltk.evaluation.images import OpenedImages
 from ltk.evaluation.weights import check_own
 from ltk.files import disk_faults
 
@@ -89,18 +90,19 @@ def _start(config: RunConfig, out: Path | None, runs: Path, reporter: Reporter) 
     parent = open_parent(config.parent)
     plan = plan_data(config)
     built = _begin(plan, parent)
+    origin = parent.describe() if parent else None
     with closing(open_run_dir(lambda: RunDir.create(out, runs, plan.config))) as run_dir:
         if distributed.is_leader():
-            _write_start(run_dir, plan, parent)
-        return _train(built, run_dir, reporter, None)
+            _write_start(run_dir, plan, origin)
+        return _train(built, run_dir, reporter, origin)
 
 
-def _write_start(run_dir: RunDir, plan: DataPlan, parent: Parent | None) -> None:
+def _write_start(run_dir: RunDir, plan: DataPlan, origin: dict[str, Any] | None) -> None:
     run = plan.config.run
     with disk_faults(run_dir.path):
-        write_split(run_dir.path / SPLIT, plan)
-    if parent:
-        run_dir.write_json(PARENT, parent.describe())
+        plan.manifest.write(run_dir.path / SPLIT)
+    if origin:
+        run_dir.write_json(PARENT, origin)
     environment = describe_environment(run.threads, run.device, run.precision)
     run_dir.write_json(ENVIRONMENT, environment | ({"job": job_name()} if job_name() else {}))
     run_dir.write_config(plan.config)  # last: a folder that holds it can be continued
@@ -115,7 +117,8 @@ def resume(folder: Path, *, config: RunConfig | None = None, reporter: Reporter 
         reporter: told how it goes, and what differs.
 
     Raises:
-        DataError: no run, no whole checkpoint, or other images or another network than the run's.
+        DataError: no run, no whole checkpoint, or other images or another network than the run's; or a second stage
+            that does not know its first.
         BusyError: another process trains it, or ``config`` would make another run of it.
     """
     stored = read_run_config(folder)
@@ -129,6 +132,7 @@ def _continue(folder: Path, stored: RunConfig, wanted: RunConfig, reporter: Repo
         checkpoint = _load(run_dir, reporter)
         before = _read_config(checkpoint, folder) if checkpoint else stored
         check_amended(before, wanted)
+        origin = read_origin(folder) if wanted.parent.path else None
         plan = plan_data(wanted, Manifest.read(folder / SPLIT))
         run = plan.config.run
         environment = describe_environment(run.threads, run.device, run.precision)
@@ -142,7 +146,7 @@ def _continue(folder: Path, stored: RunConfig, wanted: RunConfig, reporter: Repo
                 reporter.warn(line)
         if plan.config != stored and distributed.is_leader():
             run_dir.write_config(plan.config)
-        return _train(built, run_dir, reporter, checkpoint)
+        return _train(built, run_dir, reporter, origin, checkpoint)
 
 
 def _begin(plan: DataPlan, parent: Parent | None) -> Built:
@@ -190,7 +194,13 @@ def _restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
         ) from error
 
 
-def _train(built: Built, run_dir: RunDir, reporter: Reporter, checkpoint: Checkpoint | None) -> FitResult:
+def _train(
+    built: Built,
+    run_dir: RunDir,
+    reporter: Reporter,
+    origin: Mapping[str, Any] | None,
+    checkpoint: Checkpoint | None = None,
+) -> FitResult:
     trainer = Trainer(built, run_dir, reporter)
     if checkpoint:
         _restore(trainer, checkpoint)
@@ -200,16 +210,17 @@ def _train(built: Built, run_dir: RunDir, reporter: Reporter, checkpoint: Checkp
     reporter.start(built, run_dir.path, trainer.position.epoch)
     with catch_stop_signals() as stop:
         trainer.run(stop)
-    _finish(trainer)
+    _finish(trainer, origin)
     return FitResult(run_dir.path, trainer.records)
 
 
-def _finish(trainer: Trainer) -> None:
-    """Write what a finished run leaves: the model file, the logits, the protocol card."""
-    folder, built = trainer.run_dir.path, trainer.built
+def _finish(trainer: Trainer, origin: Mapping[str, Any] | None) -> None:
+    """Write what a finished run leaves: the model file, the logits of the images it began with, the protocol card."""
+    folder, built, plan = trainer.run_dir.path, trainer.built, trainer.built.plan
     if not distributed.is_leader():
         return
     save_model(folder / MODEL, trainer.network, built.description)
-    for split in sorted({"test", built.plan.selection} & set(built.plan.splits)):
-        ensure_logits(folder, split, device=str(built.device))
-    write_card(folder, built.plan, built.method, built.loader, trainer.position.update)
+    images = OpenedImages(plan.manifest, plan.splits, plan.groups)
+    for split in sorted({"test", plan.selection} & set(plan.splits)):
+        ensure_logits(folder, split, device=str(built.device), images=images)
+    write_card(folder, built, trainer.position, origin)

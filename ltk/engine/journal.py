@@ -13,11 +13,16 @@ from ltk.errors import EnvironmentFault
 from ltk.files import disk_faults, read_records, write_text
 
 METRICS, TIMES = "metrics.jsonl", "times.jsonl"
+_FIGURES = ("epoch", "lr", "loss", "train_top1", "images", "skipped", "val", "test", "best_epoch")
+OWN_NAMES = frozenset((*_FIGURES, "seconds", "images_per_second"))
+"""What a line says of every run, with or without "/" and more behind it; a method logs under other names."""
 Sink = Callable[[Mapping[str, Any]], None]
 
 
 class Journal:
     """Appends records to ``metrics.jsonl`` (numbers that a resumed run repeats exactly) and ``times.jsonl``.
+
+    An epoch that was continued in the middle has the times of the part behind that, its seconds scaled to the whole.
 
     Args:
         folder: the run directory.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 
 from ltk import distributed
+from ltk.engine.journal import OWN_NAMES
+from ltk.errors import UsageError
 from ltk.types import StepOutput
 
 
@@ -24,7 +26,11 @@ class Meters:
             output: of the step.
             target_B: its labels.
             counts: 0-dim bool; a step that does not count leaves the sums as they are.
+
+        Raises:
+            UsageError: the method logs under a name of the run's own figures.
         """
+        _check_names(output.logs)
         images = len(target_B)
         right = (output.logits_BK.argmax(dim=1) == target_B[: len(output.logits_BK)]).sum()
         parts = {"loss": output.loss.detach() * images, "train_top1": right, "images": torch.full_like(right, images)}
@@ -60,3 +66,12 @@ class Meters:
 
     def _add_up(self) -> Tensor:
         return distributed.add_up(torch.stack([self._sums[name] for name in sorted(self._sums)]))
+
+
+def _check_names(logs: Iterable[str]) -> None:
+    taken = [name for name in logs if name.partition("/")[0] in OWN_NAMES]
+    if taken:
+        raise UsageError(
+            f"the method logs {', '.join(taken)}, which the run writes itself",
+            f"Choose other names in StepOutput.logs than {', '.join(sorted(OWN_NAMES))}.",
+        )

@@ -29,12 +29,14 @@ from ltk.engine.elastic import count_restarts
 from ltk.engine.reporter import Reporter, SilentReporter
 from ltk.engine.run_dir import RunDir
 from ltk.errors import DataError, EnvironmentFault, PeerLostError, UsageError
+from ltk.launch import find_place, read_number
 from ltk.machine import choose_device
 from ltk.methods.base import Method
 from ltk.types import Batch, Progress, StepOutput
 
 Forward = Callable[[Mapping[str, Batch], Progress], StepOutput]
 _LOST = ("connection closed", "connection reset", "broken pipe", "timed out", "connection refused", "remote process")
+_SLOWEST_START = 60  # seconds that processes may take to start, however short the timeout of the run is
 
 
 @contextmanager
@@ -49,13 +51,14 @@ def process_group(run: RunSettings) -> Iterator[None]:
         PeerLostError: another process ended, or did not answer in time.
         UsageError: the device cannot be shared out.
     """
-    world = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
+    rank, world = find_place()
     if world == 1 or distributed.is_distributed():
         yield
         return
     backend = _choose_backend(run.device)
     try:
-        dist.init_process_group(backend, timeout=timedelta(seconds=run.timeout), **_meeting_place(run))
+        store, timeout = _meet(rank, world, run.timeout), timedelta(seconds=run.timeout)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=timeout)
     except (RuntimeError, ValueError) as error:
         address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         raise EnvironmentFault(
@@ -74,13 +77,18 @@ def process_group(run: RunSettings) -> Iterator[None]:
     dist.destroy_process_group()  # after an error the others learn of this process's end when it has ended
 
 
-def _meeting_place(run: RunSettings) -> dict[str, Any]:
-    """Return the store in which restarted processes meet: the addresses of those that ended lie in torchrun's own."""
-    if not count_restarts():
-        return {}
-    store, rank, world = next(rendezvous("env://", timeout=timedelta(seconds=run.timeout)))
+def _meet(rank: int, world: int, timeout: int) -> Any:
+    """Wait until all processes are there and return the store in which they meet.
+
+    It is a new one after each restart: torchrun's own still holds the addresses of those that ended.
+    """
+    patience = timedelta(seconds=max(timeout, _SLOWEST_START))
+    store, _, _ = next(rendezvous("env://", rank, world, timeout=patience))
     own = dist.PrefixStore(f"restart {count_restarts()}", store)  # type: ignore[attr-defined]
-    return {"store": own, "rank": rank, "world_size": world}
+    if own.add("there", 1) == world:
+        own.set("all are there", "")
+    own.wait(["all are there"], patience)
+    return own
 
 
 def _choose_backend(name: str) -> str:
@@ -90,7 +98,7 @@ def _choose_backend(name: str) -> str:
         return "gloo"
     if device.type != "cuda" or device.index is not None:
         raise UsageError(f"run.device = {name} cannot be shared out among processes", "Use --device cuda or cpu.")
-    local, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    local, count = read_number("LOCAL_RANK", 0), torch.cuda.device_count()
     if local >= count:
         raise EnvironmentFault(f"process {local} of this machine has no CUDA device: there are {count}", "Start fewer.")
     torch.cuda.set_device(local)  # from here on "cuda" is this device
@@ -106,7 +114,8 @@ class _Step(nn.Module):
 
     def forward(self, batches: Mapping[str, Batch], progress: Progress) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         output: StepOutput = self.method(batches, progress)
-        return output.loss, output.logits_BK, output.logs
+        logs = {name: value.detach() for name, value in output.logs.items()}
+        return output.loss, output.logits_BK.detach(), logs  # DDP expects the gradients of all that has some
 
 
 def distribute(method: Method) -> Forward:
@@ -114,18 +123,20 @@ def distribute(method: Method) -> Forward:
 
     Parts of the batch are equally large, so that the mean of the processes' losses is the loss of the batch. Buffers
     are not sent around: batch statistics are per device, and methods agree on the others themselves.
+
+    Three processes or more add up in an order that follows from a gradient's place in its bucket. DDP lays the buckets
+    out anew after its first step, which is another one in a resumed run, unless it looks for unused parameters.
     """
     if distributed.world_size() == 1 or not any(parameter.requires_grad for parameter in method.parameters()):
         return method
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # its new name, forward_sync_buffers, is not in torch 2.6
         parallel = DistributedDataParallel(
-            _Step(method), broadcast_buffers=False, gradient_as_bucket_view=True, static_graph=True
+            _Step(method), broadcast_buffers=False, gradient_as_bucket_view=True, find_unused_parameters=True
         )
 
     def forward(batches: Mapping[str, Batch], progress: Progress) -> StepOutput:
-        loss, logits_BK, logs = parallel(batches, progress)
-        return StepOutput(loss, logits_BK.detach(), {name: value.detach() for name, value in logs.items()})
+        return StepOutput(*parallel(batches, progress))
 
     return forward
 

@@ -7,17 +7,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from ltk.checkpoint import load_model_and_metadata
 from ltk.config import ParentSettings, RunConfig
 from ltk.config_text import read_toml
 from ltk.data.splits import Manifest
-from ltk.engine.run_dir import CONFIG, SPLIT, find_run, read_run_config
+from ltk.engine.run_dir import CONFIG, PARENT, SPLIT, find_run, read_run_config
 from ltk.errors import DataError
-from ltk.evaluation.runs import read_run
+from ltk.evaluation.runs import TYPED, Card, read_run, read_typed
 from ltk.evaluation.weights import digest_file, find_weights, load_own_model
 from ltk.methods.base import Method
 
 _IDENTITY = ("seed", "parent")  # what two runs of one recipe differ in
+
+
+class _Origin(BaseModel):
+    """What ``Parent.describe`` gives, as JSON."""
+
+    model_config = TYPED
+    path: str
+    checkpoint: str
+    sha256: str
+    fingerprint: str
+    method: str
+    init: str
+    card: Card
 
 
 @dataclass(frozen=True)
@@ -82,6 +97,21 @@ class Parent:
             "init": self.origin,
             "card": {key: value for key, value in self.card.items() if key not in _IDENTITY},
         }
+
+
+def read_origin(run: Path) -> dict[str, Any]:
+    """Return what a second stage remembers of the run that it started from, as ``Parent.describe`` gave it.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    path = run / PARENT
+    if not path.exists():
+        raise DataError(
+            f"{path} is missing: it says what the first stage was and what it cost",
+            "Put back the file of this run, or make the second stage anew: ltk finetune-classifier.",
+        )
+    return read_typed(path, _Origin)
 
 
 def open_parent(settings: ParentSettings) -> Parent | None:

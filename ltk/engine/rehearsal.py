@@ -10,8 +10,8 @@ from __future__ import annotations
 import itertools
 import statistics
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,10 +19,10 @@ from torch import Tensor
 
 from ltk import draws
 from ltk.config import RunConfig
-from ltk.data.banks import DiskBank, MemoryBank
+from ltk.data.banks import CropRequest, Cut, DiskBank, MemoryBank
 from ltk.data.base import IntArray, Split
 from ltk.data.image import ImageSpec
-from ltk.data.loaders import Loader
+from ltk.data.loaders import Loader, StreamSource
 from ltk.engine.build import create_streams
 from ltk.engine.device import create_autocast
 from ltk.engine.engines import choose_runner
@@ -48,7 +48,7 @@ class Rehearsal:
         images: in each of them.
         step_seconds: of a step of the whole share of this device, scaled where ``images`` is less.
         eval_seconds: of an image at evaluation.
-        images_read: per second from the disk; None where images were made up.
+        images_read: per second from the disk, all crops of each included; None where images were made up.
         memory: bytes of training on this device, the stored images aside.
     """
 
@@ -78,17 +78,19 @@ class _Stage:
     Args:
         config: resolved for this machine.
         method: on the device.
-        image: size and normalisation.
+        streams: whose crops, where they are cut out of whole images, are the images of the bank.
         bank: images and all labels.
     """
 
-    def __init__(self, config: RunConfig, method: Method, image: ImageSpec, bank: _FewImages) -> None:
+    def __init__(
+        self, config: RunConfig, method: Method, streams: Mapping[str, StreamSource], bank: _FewImages
+    ) -> None:
         self.device = torch.device(config.run.device)
         self._config, self._bank, self._method = config, bank, method
         optimizer = create_optimizer(config.optim, method.parameters())
         precision = config.run.precision
         self._step = TrainStep(method, optimizer, precision=precision, device=self.device, clip=config.optim.clip)
-        self._streams = create_streams(config, method, image, bank.target_N.cpu().numpy())
+        self._streams = {name: replace(source, cuts=()) for name, source in streams.items()}
 
     def runner(self, batch_size: int) -> Iterator[int]:
         """Carry out steps without end."""
@@ -144,9 +146,12 @@ def rehearse(
     end = time.perf_counter() + seconds
     device = use_device(config.run.device)
     torch.set_num_threads(config.run.threads)
-    images_NCHW, read = _read_some(split, image, config.run.workers) if split else (_make_some(image), None)
+    streams = create_streams(config, method, image, labels_N)
+    cuts = next(iter(streams.values())).cuts
+    made_up = _make_some(image, image.size if cuts else image.stored), None
+    images_NCHW, read = _read_some(split, image, config.run.workers, cuts) if split else made_up
     method = method.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    stage = _Stage(config, method, image, _FewImages(images_NCHW, labels_N, device))
+    stage = _Stage(config, method, streams, _FewImages(images_NCHW, labels_N, device))
     sizes = list(_batch_sizes(share))
     memory = _estimate_memory(stage, method, config, sizes, share)
     steps, images, step_seconds = _time_steps(stage, sizes, end)
@@ -163,12 +168,21 @@ def _batch_sizes(share: int) -> list[int]:
     return sizes[::-1]
 
 
-def _read_some(split: Split, image: ImageSpec, workers: int) -> tuple[Tensor, float]:
-    """Read images spread over the split; return them, and how many were read per second."""
+def _read_some(split: Split, image: ImageSpec, workers: int, cuts: Sequence[Cut | None]) -> tuple[Tensor, float]:
+    """Read images spread over the split, as training reads them; return them, and how many were read per second."""
     chosen_M = np.linspace(0, len(split) - 1, min(_IMAGES, len(split))).astype(np.int64)
-    bank = DiskBank(split, image.stored, torch.device("cpu"), workers or torch.get_num_threads())
+    bank = DiskBank(split, image.stored, torch.device("cpu"), workers)
+    requests = torch.from_numpy(chosen_M).split(_READ_AT_ONCE)
+    if not cuts:
+        return _take(bank.stream(requests))
+    crops = (CropRequest(index_B, index_B[:, None].expand(-1, len(cuts)), cuts) for index_B in requests)
+    return _take(of_views[0] for of_views in bank.stream_crops(crops))
+
+
+def _take(batches: Iterator[Tensor]) -> tuple[Tensor, float]:
+    """Take batches of images for a while; return them, and how many came per second."""
     parts, began = [], time.perf_counter()
-    for part_BCHW in bank.stream(torch.from_numpy(chosen_M).split(_READ_AT_ONCE)):
+    for part_BCHW in batches:
         parts.append(part_BCHW)
         if time.perf_counter() - began > _READ_SECONDS:
             break
@@ -176,8 +190,8 @@ def _read_some(split: Split, image: ImageSpec, workers: int) -> tuple[Tensor, fl
     return images_NCHW, len(images_NCHW) / (time.perf_counter() - began)
 
 
-def _make_some(image: ImageSpec) -> Tensor:
-    shape = (_READ_AT_ONCE, image.channels, image.stored, image.stored)
+def _make_some(image: ImageSpec, side: int) -> Tensor:
+    shape = (_READ_AT_ONCE, image.channels, side, side)
     return torch.randint(256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 

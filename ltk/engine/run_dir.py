@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import glob
 import itertools
 import json
@@ -19,7 +20,7 @@ from ltk.config import RunConfig
 from ltk.config_text import create_config, dump_config, read_toml
 from ltk.engine.journal import METRICS
 from ltk.errors import BusyError, DataError
-from ltk.files import LAST, PREVIOUS, disk_faults, read_json, remove_leftovers, try_lock, write_text
+from ltk.files import LAST, PREVIOUS, as_text, disk_faults, read_json, remove_leftovers, try_lock, write_text
 
 CONFIG, SPLIT, CARD, ENVIRONMENT, MODEL, BAD_BATCH, PARENT = (
     "config.toml",
@@ -30,6 +31,7 @@ CONFIG, SPLIT, CARD, ENVIRONMENT, MODEL, BAD_BATCH, PARENT = (
     "bad_batch.txt",
     "parent.json",
 )
+_SHOWN = 8  # runs that an error names
 _CHECKPOINTS, _LOCK, _LOGITS = "checkpoints", "run.lock", "logits"
 _VERSIONS = ("ltk", "torch", "torchvision", "timm")
 _BEFORE_CONFIG = {_CHECKPOINTS, _LOCK, SPLIT, ENVIRONMENT, PARENT}  # what a start killed before it wrote CONFIG leaves
@@ -194,13 +196,30 @@ def find_run(name: str | Path | None, runs: Path, accept: Callable[[Path], bool]
                 return run
         raise DataError(f"no run under {runs}", "Train one first: ltk train ce --dataset digits")
     if Path(name).exists():
-        return Path(name)
+        return _refuse_folder_of_runs(Path(name))
     patterns = () if Path(name).is_absolute() else (glob.escape(str(name)), f"*/{glob.escape(str(name))}")
     found = [path for pattern in patterns for path in sorted(runs.glob(pattern)) if path.is_dir()]
     if len(found) != 1:
         listing = f"; it could be {', '.join(map(str, found))}" if found else ""
-        raise DataError(f"no run {str(name)!r} here or under {runs}{listing}", "Give the path of a run directory.")
+        hint = _suggest_runs(str(name), runs) or "Give the path of a run directory."
+        raise DataError(f"no run {str(name)!r} here or under {runs}{listing}", hint)
     return found[0]
+
+
+def _refuse_folder_of_runs(path: Path) -> Path:
+    places = (f"*/{CONFIG}", f"*/*/{CONFIG}") if path.is_dir() and not (path / CONFIG).exists() else ()
+    inside = sorted(str(file.parent) for place in places for file in path.glob(place))
+    if inside:
+        listing = ", ".join(inside[:_SHOWN]) + (", ..." if len(inside) > _SHOWN else "")
+        raise DataError(f"{path} is a folder of runs, not a run", f"Give one: {listing}")
+    return path
+
+
+def _suggest_runs(name: str, runs: Path) -> str:
+    paths = [file.parent for file in runs.glob(f"*/*/{CONFIG}")]
+    named = {written: str(path) for path in paths for written in (path.name, "/".join(path.parts[-2:]), str(path))}
+    near = difflib.get_close_matches(name, named, n=1, cutoff=0.8)
+    return f"Did you mean {named[near[0]]}?" if near else ""
 
 
 def _latest_first(runs: Path) -> list[Path]:
@@ -219,7 +238,7 @@ def describe_environment(threads: int, device: str, precision: str) -> dict[str,
     import ltk
 
     versions = {
-        "command": shlex.join(["ltk", *sys.argv[1:]]),
+        "command": as_text(shlex.join(["ltk", *sys.argv[1:]])),
         "ltk": ltk.__version__,
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -88,7 +88,7 @@ def _create_settings(request: StageTwoRequest) -> ParentSettings:
     try:
         return ParentSettings.model_validate({"path": request.parent.resolve(), "checkpoint": request.checkpoint})
     except ValidationError as error:
-        raise explain(error, ParentSettings, "--from") from error
+        raise explain(error, ParentSettings, "--from", "See: ltk finetune-classifier --help") from error
 
 
 def _given(options: Mapping[str, Any], overrides: Iterable[str]) -> set[str]:

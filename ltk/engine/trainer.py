@@ -5,11 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any
-
-from pydantic import Field, TypeAdapter
-from torch import Tensor
+from typing import Any
 
 from ltk import distributed, draws
 from ltk.checkpoint import Checkpoint, save_checkpoint, save_model
@@ -23,6 +19,7 @@ from ltk.engine.generators import gather_states, restore_own, seed_own
 from ltk.engine.journal import Journal
 from ltk.engine.meters import Meters
 from ltk.engine.optim import create_optimizer, load_optimizer_tensors, optimizer_tensors, set_learning_rate
+from ltk.engine.position import Position, read_position
 from ltk.engine.reporter import Reporter
 from ltk.engine.run_dir import RunDir
 from ltk.engine.schedules import lr_factor
@@ -34,25 +31,6 @@ from ltk.files import BEST
 from ltk.methods.base import Method
 
 _CHECK_EVERY = {"cpu": 1, "cuda": 50}  # updates between looks at the loss; each look waits for the device
-
-
-@dataclass
-class Position:
-    """Where a run stands: what a checkpoint's state holds.
-
-    Attributes:
-        epoch: the epoch to train next, from 0.
-        step: the step of that epoch to train next.
-        update: updates made so far.
-        best: the best top-1 on the selection split so far.
-        best_epoch: when that was; -1 before the first evaluation.
-    """
-
-    epoch: Annotated[int, Field(ge=0)] = 0
-    step: Annotated[int, Field(ge=0)] = 0
-    update: Annotated[int, Field(ge=0)] = 0
-    best: float = -1.0
-    best_epoch: int = -1
 
 
 class Trainer:
@@ -93,22 +71,19 @@ class Trainer:
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continue from a checkpoint exactly."""
-        self._load_model(checkpoint.part("model"))
+        self.built.method.load_state_dict(checkpoint.part("model"))
         if self.average:
             self.average.network.load_state_dict(checkpoint.part("model"))  # what only training needs
             self.average.load(checkpoint.part("ema"))
         load_optimizer_tensors(self.optimizer, checkpoint.part("optim"))
         self.meters.load(checkpoint.part("meter"), self.built.device)
-        self.position = TypeAdapter(Position).validate_python(checkpoint.state["position"])
+        self.position = read_position(checkpoint.state["position"], self.built.loader)
         if checkpoint.state["scaler"] and self.step.scaler.is_enabled():
             self.step.scaler.load_state_dict(checkpoint.state["scaler"])
         self.step.load(checkpoint.part("step"))
         restore_own(checkpoint.part("rng"), self.built.device, self.config.run.seed, self.position.update)
         if distributed.is_leader():
             self.journal.rewind(self.position.epoch)
-
-    def _load_model(self, tensors: Mapping[str, Tensor]) -> None:
-        self.built.method.load_state_dict(tensors)
 
     def save(self) -> None:
         """Write a checkpoint of this moment.
@@ -117,7 +92,7 @@ class Trainer:
             DivergedError: it would hold numbers that are not finite; the checkpoints there stay.
             EnvironmentFault: the disk does not take it; the checkpoints there stay.
         """
-        self.watch.check()
+        self.watch.check(self.position)
         tensors = {f"model.{name}": value for name, value in self.built.method.state_dict().items()}
         self.watch.require_finite(tensors)
         if self.average:
@@ -147,32 +122,34 @@ class Trainer:
         if self.position.update == 0:
             self.save()
         while self.position.epoch < epochs:
-            seconds = self._train_epoch(stop)
-            self._finish_epoch(seconds)
+            times = self._train_epoch(stop)
+            self._finish_epoch(times)
             signal = distributed.largest(stop.number)
             if self.position.epoch == epochs or self.position.epoch % self.config.run.save_every == 0 or signal:
                 self.save()
             if signal:
                 self._stop(signal)
 
-    def _train_epoch(self, stop: StopRequest) -> float:
+    def _train_epoch(self, stop: StopRequest) -> dict[str, float]:
+        """Train what is left of an epoch; return how long all of it takes at the speed of this part, and that speed."""
         place, loader = self.position, self.built.loader
-        began = time.perf_counter()
+        began, first, before = time.perf_counter(), place.step, place.images
         self.built.method.train()
         set_learning_rate(self.optimizer, self.learning_rate)
         for images in self.runner.epoch(place.epoch, place.step, place.update):
-            place.step += 1
-            place.update += 1
+            images *= distributed.world_size()
+            place.advance(images)
             if place.update % _CHECK_EVERY[self.built.device.type] == 0:
-                self.watch.check()
-            self.reporter.step(place.epoch, place.step, loader.steps, images * distributed.world_size())
+                self.watch.check(place)
+            self.reporter.step(place.epoch, place.step, loader.steps, images)
             if place.step < loader.steps:
                 self._pause_point(stop)
-        self.watch.check()
+        self.watch.check(place)
         self.built.method.after_epoch()
         if self.average:
             self.average.network.after_epoch()
-        return time.perf_counter() - began
+        seconds, share = time.perf_counter() - began, max(1, place.step - first) / max(1, place.step)
+        return {"seconds": seconds / share, "images_per_second": (place.images - before) / seconds}
 
     def _pause_point(self, stop: StopRequest) -> None:
         every = self.config.run.save_steps
@@ -206,7 +183,7 @@ class Trainer:
         optim = self.config.optim
         return optim.scaled_lr * lr_factor(optim.schedule, self.position.epoch, optim.epochs)
 
-    def _finish_epoch(self, seconds: float) -> None:
+    def _finish_epoch(self, times: Mapping[str, float]) -> None:
         place, run = self.position, self.config.run
         means = self.meters.means()
         if not means:
@@ -219,7 +196,7 @@ class Trainer:
         if (place.epoch + 1) % run.eval_every == 0 or place.epoch + 1 == self.config.optim.epochs:
             record[self.built.plan.selection] = self._evaluate()
         record["best_epoch"] = place.best_epoch
-        times = {"epoch": place.epoch, "seconds": seconds, "images_per_second": self.built.loader.length / seconds}
+        times = {"epoch": place.epoch, **times}
         if distributed.is_leader():
             self.journal.write(record, times)
         self.reporter.epoch(record, times)

@@ -17,6 +17,7 @@ from ltk.evaluation.posthoc import Adjustment, log_sum_exp
 
 NUM_BINS = 15
 _TEMPERATURES = (0.05, 20.0)
+_STEP = 1.01  # of the search, beside a bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,3 +106,9 @@ def fit_temperature(saved: SavedLogits, adjustment: Adjustment) -> float:
 
     low, high = np.log(_TEMPERATURES)
     return float(np.exp(minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-3}).x))
+
+
+def is_at_bound(temperature: float) -> bool:
+    """Return whether a fitted temperature is as low or as high as the search goes."""
+    low, high = _TEMPERATURES
+    return not low * _STEP < temperature < high / _STEP

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
 from ltk.config_text import explain
+from ltk.data.base import count_of
+from ltk.data.listfile import show_names
 from ltk.errors import DataError, UsageError
-from ltk.evaluation.calibration import fit_temperature
+from ltk.evaluation.calibration import fit_temperature, is_at_bound
+from ltk.evaluation.class_names import absent_classes
 from ltk.evaluation.inputs import read_costs, read_prior
 from ltk.evaluation.logits import SavedLogits
 from ltk.evaluation.posthoc import (
@@ -64,7 +67,7 @@ def create_request(*, temperature: str | None = None, **options: Any) -> Adjustm
         value = temperature if temperature in (None, "val") else float(temperature)
         request = AdjustmentRequest(**options, temperature=value)
     except ValidationError as error:
-        raise explain(error, AdjustmentRequest, "correction") from error
+        raise explain(error, AdjustmentRequest, "correction", "See: ltk eval --help", "--") from error
     except ValueError as error:
         raise UsageError(f"temperature {temperature!r} is neither a number nor val") from error
     _check(request)
@@ -79,11 +82,13 @@ class Choice:
         adjustment: the correction.
         rules: its notes, with how a value was chosen in the place of one that was chosen on images.
         curve: the tuning curve, when a knob was tuned.
+        remarks: what a reader should know of the images that values were chosen on.
     """
 
     adjustment: Adjustment
     rules: tuple[str, ...]
     curve: TuningCurve | None = None
+    remarks: tuple[str, ...] = ()
 
 
 def choose_adjustment(
@@ -107,15 +112,21 @@ def choose_adjustment(
         DataError: what the correction needs is missing (validation images, classifier weights).
     """
     _check(request)
+    load_split = cache(load_split)
     start = no_adjustment(judged.num_classes, _trained_prior(judged, card))
     adjustment, curve = _choose_strength(request, start, judged, load_split, split)
     if request.prior:
         adjustment = _choose_prior(request.prior, adjustment, judged)
+    remarks: list[str] = []
     if request.temperature is not None:
-        adjustment = _choose_temperature(request.temperature, adjustment, load_split, split)
+        temperature = _choose_temperature(request.temperature, adjustment, load_split)
+        is_oracle = adjustment.oracle or (request.temperature, split) == ("val", "val")
+        adjustment = replace(scale_temperature(adjustment, temperature), oracle=is_oracle)
+        if request.temperature == "val" and is_at_bound(temperature):
+            remarks.append(f"the fitted temperature {temperature:.3g} is as far as the search goes, no best value")
     if request.cost is not None:
         adjustment = with_costs(adjustment, read_costs(request.cost, judged.class_names), request.cost.name)
-    return Choice(adjustment, _rules(request, adjustment, curve), curve)
+    return Choice(adjustment, _rules(request, adjustment, curve), curve, (*_note_absent(request, load_split), *remarks))
 
 
 def _check(request: AdjustmentRequest) -> None:
@@ -134,6 +145,16 @@ def _rules(request: AdjustmentRequest, adjustment: Adjustment, curve: TuningCurv
     if request.temperature == "val":
         rules = ["temperature fitted on val" if note.startswith("temperature ") else note for note in rules]
     return tuple(rules)
+
+
+def _note_absent(request: AdjustmentRequest, load_split: SplitLoader) -> tuple[str, ...]:
+    """Say where values are chosen on validation images that lack classes."""
+    chosen = [*(["tau"] if request.tune else []), *(["temperature"] if request.temperature == "val" else [])]
+    absent = absent_classes(load_split("val")) if chosen else []
+    if not absent:
+        return ()
+    classes = f"{count_of(len(absent), 'class')}: {show_names(absent)}"
+    return (f"{' and '.join(chosen)} chosen on validation images, of which none is of {classes}",)
 
 
 def _trained_prior(saved: SavedLogits, card: Mapping[str, Any]) -> tuple[int, ...] | None:
@@ -208,11 +229,7 @@ def _choose_prior(prior: str, adjustment: Adjustment, judged: SavedLogits) -> Ad
     return replace(change_prior(adjustment, estimated_K, "estimated from the judged images"), transductive=True)
 
 
-def _choose_temperature(
-    temperature: float | Literal["val"], adjustment: Adjustment, load_split: SplitLoader, split: str
-) -> Adjustment:
+def _choose_temperature(temperature: float | Literal["val"], adjustment: Adjustment, load_split: SplitLoader) -> float:
     if temperature != "val":
-        return scale_temperature(adjustment, temperature)
-    saved = _validation(load_split, "the temperature is fitted")
-    fitted = scale_temperature(adjustment, fit_temperature(saved, adjustment))
-    return replace(fitted, oracle=adjustment.oracle or split == "val")
+        return temperature
+    return fit_temperature(_validation(load_split, "the temperature is fitted"), adjustment)

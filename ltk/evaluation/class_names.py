@@ -1,8 +1,12 @@
-"""When two lists of class names may be of the same classes: one rule for a model's file, its images and its logits."""
+"""Names of classes: when two lists are of the same classes, for models, images and logits; which have no image."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+import numpy as np
+
+from ltk.evaluation.logits import SavedLogits
 
 
 def find_other_class(ours: Sequence[str] | None, theirs: Sequence[str]) -> int | None:
@@ -18,3 +22,9 @@ def find_other_class(ours: Sequence[str] | None, theirs: Sequence[str]) -> int |
     if ours is None or numbers in (list(ours), list(theirs)):
         return None
     return next((k for k, (one, other) in enumerate(zip(ours, theirs, strict=True)) if one != other), None)
+
+
+def absent_classes(saved: SavedLogits) -> list[str]:
+    """Return the names of the classes that the split has no image of."""
+    counts_K = np.bincount(saved.target_N, minlength=saved.num_classes)
+    return [saved.class_names[k] for k in np.flatnonzero(counts_K == 0)]

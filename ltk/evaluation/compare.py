@@ -13,6 +13,7 @@ from ltk.evaluation.groups import Groups
 from ltk.evaluation.metrics import IntArray
 from ltk.evaluation.names import is_called
 from ltk.evaluation.paired import Difference, class_weights, compare_seeds
+from ltk.evaluation.pixels import show_other_images
 from ltk.evaluation.protocol import ProtocolDifference, protocol_differences
 from ltk.evaluation.recipes import Entry, Recipe, group_recipes, tell_apart
 
@@ -122,6 +123,12 @@ def _require_same_images(entries: Sequence[Entry]) -> None:
                 f" ({first.fingerprint[:12] or 'unknown'}, {other.fingerprint[:12] or 'unknown'})",
                 "Only runs tested on the same images can be compared.",
             )
+        if first.card.get("upright") == other.card.get("upright") and show_other_images(first.pixels, other.pixels):
+            raise DataError(
+                f"{first.name} and {other.name} were tested on images of the same names with other pixels",
+                "Only runs tested on the same images can be compared. If they are, and were read by other versions of"
+                " the libraries: delete the folder logits of both runs, and ltk eval reads the images again.",
+            )
 
 
 def _find_baseline(recipes: Sequence[Recipe], wanted: str | None) -> Recipe:
@@ -191,4 +198,5 @@ def _notes(entries: Sequence[Entry], split: str) -> tuple[str, ...]:
     for where in dict.fromkeys(entry.card["unfinished"] for entry in entries if entry.card.get("unfinished")):
         names = [entry.name for entry in entries if entry.card.get("unfinished") == where]
         notes.append(f"unfinished, {where}: {', '.join(names)}")
+    notes += dict.fromkeys(remark for entry in entries for remark in entry.remarks)
     return tuple(notes)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shlex
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -16,16 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from ltk import distributed
-from ltk.config import DataSettings
 from ltk.config_text import create_config, read_toml
 from ltk.data.banks import open_bank, request_device
-from ltk.data.base import Source, Split
+from ltk.data.base import Split
 from ltk.data.image import ImageSpec
-from ltk.data.sources import open_source
-from ltk.data.splits import Groups, Manifest, parse_groups
+from ltk.data.splits import Groups
 from ltk.data.transforms import create_eval_view
 from ltk.errors import DataError
+from ltk.evaluation.images import OpenedImages, open_images
 from ltk.evaluation.logits import SavedLogits, load_current_logits, logits_path, read_checksum, save_logits
+from ltk.evaluation.pixels import ReadSplit
 from ltk.evaluation.weights import find_weights, load_own_model
 from ltk.machine import choose_device, exact_float32
 from ltk.methods.base import Method
@@ -34,16 +33,6 @@ from ltk.models.heads import ScaledLinear, linear_parameters
 
 Autocast = Callable[[], AbstractContextManager[object]]
 _CPU_BATCH, _GPU_BATCH = 64, 1000  # what stays in a CPU's cache; what fills a GPU
-
-
-def open_configured_source(data: DataSettings) -> Source:
-    """Open the data set a configuration names."""
-    return open_source(data.dataset, root=data.root, **data.source.model_dump(exclude_none=True))
-
-
-def resolve_groups(data: DataSettings, source: Source) -> Groups:
-    """Return the many/medium/few rule: as configured, else the data set's own."""
-    return source.groups if data.groups == "auto" else parse_groups(data.groups)
 
 
 class EvalSet:
@@ -127,7 +116,12 @@ def _predict_some(method: Method, x_BCHW: Tensor) -> Tensor:
 
 
 def ensure_logits(
-    run: Path, split: str = "test", checkpoint: str = "last", device: str = "cpu", root: Path | None = None
+    run: Path,
+    split: str = "test",
+    checkpoint: str = "last",
+    device: str = "cpu",
+    root: Path | None = None,
+    images: OpenedImages | None = None,
 ) -> SavedLogits:
     """Return the logits of a run on a split, computed and saved if they are not there yet.
 
@@ -137,6 +131,7 @@ def ensure_logits(
         checkpoint: last or best.
         device: where to compute.
         root: where the images are now; None: where the run found them.
+        images: those of the run, where they are open already: nothing is listed anew.
 
     Raises:
         DataError: no such checkpoint or split, or images or checkpoint are not those of the run.
@@ -146,38 +141,25 @@ def ensure_logits(
     if current is not None:
         return current
     config = create_config(read_toml(run / "config.toml"), str(run / "config.toml"))
-    source = _open_again(run, config.data, root)
-    manifest = Manifest.read(run / "split.json")
-    splits = manifest.open(source)
-    if split not in splits:
-        raise DataError(f"{run} has no {split} split", f"It has {', '.join(sorted(splits))}.")
+    images = images or open_images(run, config.data, root)
+    if split not in images.splits:
+        raise DataError(f"{run} has no {split} split", f"It has {', '.join(sorted(images.splits))}.")
     weights = find_weights(run, checkpoint)
     checksum = read_checksum(weights)  # before the weights: if they change in between, the logits do not pass for new
     method, metadata = load_own_model(run, weights)
     saved = compute_logits(
         method.to(choose_device(device)),
-        splits[split],
+        images.splits[split],
         ImageSpec.from_json(json.loads(metadata["image"])),
-        class_names=manifest.class_names,
-        class_counts=tuple(json.loads(metadata["class_counts"]) or manifest.counts),
-        groups=resolve_groups(config.data, source),
+        class_names=images.manifest.class_names,
+        class_counts=tuple(json.loads(metadata["class_counts"]) or images.manifest.counts),
+        groups=images.groups,
         checkpoint=checkpoint,
         batch_size=config.run.eval_batch_size,
     )
     saved = replace(saved, weights_sha256=checksum)
     save_logits(saved, logits_path(run, split, checkpoint))
     return saved
-
-
-def _open_again(run: Path, data: DataSettings, root: Path | None) -> Source:
-    """Open the data set of a run, whose images may have moved since."""
-    if root is not None:
-        return open_configured_source(data.move(root))
-    try:
-        return open_configured_source(data)
-    except DataError as error:
-        moved = f"If the images of the run have moved: ltk eval {shlex.quote(str(run))} --root DIR"
-        raise DataError(error.message, f"{error.hint}; {moved}" if error.hint else moved) from error
 
 
 def compute_logits(  # noqa: PLR0913 - what is saved beside the logits is among its arguments
@@ -193,8 +175,9 @@ def compute_logits(  # noqa: PLR0913 - what is saved beside the logits is among 
 ) -> SavedLogits:
     """Return the logits of a method on a split, in float32; ``batch_size`` is that of ``EvalSet``."""
     device = next(method.parameters()).device
+    read = ReadSplit(split)
     with exact_float32():
-        logits_NK = EvalSet(split, image, device, batch_size).predict(method)
+        logits_NK = EvalSet(read, image, device, batch_size).predict(method)
     norm_K, bias_K = _linear_classifier(method)
     return SavedLogits(
         logits_NK=logits_NK.cpu().numpy(),
@@ -207,11 +190,12 @@ def compute_logits(  # noqa: PLR0913 - what is saved beside the logits is among 
         checkpoint=checkpoint,
         weight_norm_K=norm_K,
         bias_K=bias_K,
+        pixels=read.describe_pixels(),
     )
 
 
 def fingerprint_split(split: Split) -> str:
-    """Return sha256 (hex) over the names and labels of a split: equal means the same images."""
+    """Return sha256 (hex) over the names and labels of a split; for what the images show see ``ReadSplit``."""
     digest = hashlib.sha256()
     for name, label in zip(split.names, split.labels_N, strict=True):
         digest.update(f"{name}\0{label}\n".encode(errors="surrogateescape"))

@@ -201,7 +201,7 @@ def draw_training(records: Sequence[Mapping[str, Any]]) -> Figure | None:
     figure, axes = _create()
     losses = [(r["epoch"] + 1, r["loss"]) for r in records if "loss" in r]
     if losses:
-        axes.plot(*zip(*losses, strict=True), color=_GREY, linewidth=1, label="loss")
+        _plot_course(axes, losses, color=_GREY, linewidth=1, label="loss")
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_ylabel("training loss (grey)")
@@ -212,11 +212,16 @@ def draw_training(records: Sequence[Mapping[str, Any]]) -> Figure | None:
         points = [(r["epoch"] + 1, 100 * r[split][key]) for r in records if r.get(split, {}).get(key) is not None]
         if points:
             label = "all" if key == "top1" else key
-            above.plot(*zip(*points, strict=True), color=COLOURS[i], linewidth=1.2, label=label)
+            _plot_course(above, points, color=COLOURS[i], linewidth=1.2, label=label)
     above.set_ylim(0, 103)
     above.set_ylabel(f"accuracy on {split} in %")
     figure.legend(*above.get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return figure
+
+
+def _plot_course(axes: Axes, points: Sequence[tuple[float, float]], **style: Any) -> None:
+    """Draw a line, or a dot where there is one point: a line of one is not seen."""
+    axes.plot(*zip(*points, strict=True), marker="o" if len(points) == 1 else None, markersize=4, **style)
 
 
 def _name_classes(axes: Axes, names: Sequence[str], fallback: str) -> None:

@@ -26,7 +26,7 @@ from ltk.settings import Settings
 _CHUNK_VALUES = 1 << 22  # 16 MB of float32 at a time
 _SPLITS = ("train", "val", "test")
 _BLANK = b"0" * 64
-_DIGEST, _WEIGHTS = "sha256", "weights_sha256"
+_DIGEST, _WEIGHTS, _PIXELS = "sha256", "weights_sha256", "pixels"
 # Each with its type, in the words of safetensors, and its number of dimensions.
 _ARRAYS = {
     "logits_NK": ("F32", 2),
@@ -55,11 +55,13 @@ class SavedLogits:
         class_names: K names.
         class_counts: K numbers of training images.
         groups: the groups that belong to the data set: limits such as (100, 20), or "tertile".
-        fingerprint: of the images and labels of the split; equal fingerprints mean the same images.
+        fingerprint: of the names and labels of the split's images; the same images have equal ones.
         checkpoint: which checkpoint of the run gave the logits.
         weight_norm_K: length of each class's weight vector, where the classifier is one linear layer on the features.
         bias_K: its bias, where it has one.
         weights_sha256: checksum of the file of weights that gave the logits; empty where it is not known.
+        pixels: side in pixels and checksum of the images as they were read, see ``ltk.evaluation.pixels``; empty where
+            it is not known.
     """
 
     logits_NK: NDArray[np.float32]
@@ -73,6 +75,7 @@ class SavedLogits:
     weight_norm_K: NDArray[np.float32] | None = field(default=None)
     bias_K: NDArray[np.float32] | None = field(default=None)
     weights_sha256: str = ""
+    pixels: str = ""
 
     def __post_init__(self) -> None:
         images, classes = self.logits_NK.shape
@@ -143,6 +146,7 @@ def save_logits(saved: SavedLogits, path: Path) -> None:
         "groups": json.dumps(saved.groups),
         "checkpoint": saved.checkpoint,
         **({_WEIGHTS: saved.weights_sha256} if saved.weights_sha256 else {}),
+        **({_PIXELS: saved.pixels} if saved.pixels else {}),
     }
     with disk_faults(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -176,7 +180,7 @@ def load_current_logits(run: Path, split: str, checkpoint: str = "last") -> Save
 
 
 def _are_of(path: Path, weights: Path) -> bool:
-    metadata = _read_header(path)[0].get("__metadata__", {})
+    metadata = read_metadata(path)
     if _WEIGHTS in metadata:
         return bool(metadata[_WEIGHTS] == read_checksum(weights))
     return path.stat().st_mtime >= weights.stat().st_mtime
@@ -185,10 +189,18 @@ def _are_of(path: Path, weights: Path) -> bool:
 def read_checksum(path: Path) -> str:
     """Return the checksum that stands in the header of a sealed file; empty where it cannot be read."""
     try:
-        header, _ = _read_header(path)
+        return read_metadata(path).get(_DIGEST, "")
     except DataError:
         return ""
-    return str(header.get("__metadata__", {}).get(_DIGEST, ""))
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return what stands in the header of a sealed file beside its tensors.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    return dict(_read_header(path)[0].get("__metadata__", {}))
 
 
 def load_logits(path: Path) -> SavedLogits:
@@ -228,6 +240,7 @@ def _unpack(arrays: dict[str, Any], metadata: dict[str, str], path: Path) -> Sav
             fingerprint=metadata["fingerprint"],
             checkpoint=metadata["checkpoint"],
             weights_sha256=metadata.get(_WEIGHTS, ""),
+            pixels=metadata.get(_PIXELS, ""),
         )
     except (KeyError, TypeError) as error:
         raise _damaged(path, f"it lacks {error}") from error

@@ -51,6 +51,7 @@ def describe_run(
         "shifts": [asdict(row) for row in shifts],
         "best_on_test": {"top1": best[0], "epoch": best[1], "label": "oracle"} if best else None,
         "unfinished": result.run.unfinished or None,
+        "notes": list(result.remarks),
         "card": dict(result.run.rules),
     }
 

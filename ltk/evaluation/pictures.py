@@ -31,7 +31,7 @@ def read_images(run: Path, split: str, positions: Sequence[int], size: int | Non
     """
     from ltk.config_text import create_config, read_toml
     from ltk.data.splits import Manifest
-    from ltk.evaluation.evaluate import open_configured_source
+    from ltk.evaluation.images import open_configured_source
 
     config = create_config(read_toml(run / "config.toml"), str(run / "config.toml"))
     source = open_configured_source(config.data)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ltk.data.base import count_of
+from ltk.data.listfile import show_names
 from ltk.evaluation.assessment import Assessment, create_assessment
 from ltk.evaluation.choose import AdjustmentRequest, SplitLoader, choose_adjustment
+from ltk.evaluation.class_names import absent_classes
 from ltk.evaluation.groups import Groups, create_groups
 from ltk.evaluation.logits import SavedLogits, load_current_logits
 from ltk.evaluation.outcomes import Outcome, assess
@@ -31,6 +34,7 @@ class EvaluatedRun:
         rules: what the correction does, with how a value was chosen in the place of one that was chosen on images.
         outcome: the corrected model's answers.
         curve: how the correction's strength was tuned, if it was.
+        remarks: what a reader should know of the images.
     """
 
     run: RunInfo
@@ -41,6 +45,7 @@ class EvaluatedRun:
     rules: tuple[str, ...]
     outcome: Outcome
     curve: TuningCurve | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def checkpoint(self) -> str:
@@ -74,6 +79,7 @@ class EvaluatedRun:
             corrections=() if name else self.rules,
             chosen=(*entry.chosen, *(note for note in self.adjustment.notes if note in chosen)),
             path=self.run.path.resolve(),
+            remarks=self.remarks,
         )
 
 
@@ -114,13 +120,14 @@ class Judge:
         saved = load(self.split)
         saved.require_finite()
         groups = create_groups(saved.class_counts, self.groups or saved.groups, saved.class_names)
+        untested = _note_untested(saved, self.split)
         results = []
         for request in requests:
             choice = choose_adjustment(request, saved, load, run.rules, self.split)
             if choice.curve:
                 choice.curve.write(path / "logits")
             outcome = assess(saved, choice.adjustment)
-            corrected = (choice.adjustment, choice.rules, outcome, choice.curve)
+            corrected = (choice.adjustment, choice.rules, outcome, choice.curve, (*choice.remarks, *untested))
             results.append(EvaluatedRun(run, self.split, saved, groups, *corrected))
         return results
 
@@ -136,6 +143,14 @@ class Judge:
             return saved
 
         return load
+
+
+def _note_untested(saved: SavedLogits, split: str) -> tuple[str, ...]:
+    absent = absent_classes(saved)
+    if not absent:
+        return ()
+    known = f"{saved.num_classes - len(absent)} of {count_of(saved.num_classes, 'class')}"
+    return (f"balanced accuracy is the mean over {known}: no {split} image of {show_names(absent)}",)
 
 
 def evaluate_variants(judge: Judge, path: Path, request: AdjustmentRequest) -> list[tuple[str, EvaluatedRun]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ltk.data.decode import try_read_images
-from ltk.data.folder import SUFFIXES, is_hidden
+from ltk.data.walk import SUFFIXES, describe_others, walk_images
 from ltk.errors import DataError
 from ltk.evaluation.deploy import Deployment
 from ltk.evaluation.metrics import FloatArray, IntArray, predict_classes
@@ -43,27 +44,32 @@ class Prediction:
     fault: str = ""
 
 
-def find_images(places: Sequence[Path]) -> list[Path]:
+def find_images(places: Sequence[Path], others: Counter[str] | None = None) -> list[Path]:
     """Return the image files at some places: files as they are, of folders all that training would read, sorted.
 
+    Links are followed, also out of a folder.
+
+    Args:
+        places: image files and folders of them.
+        others: endings of files in the folders that are no images are counted here.
+
     Raises:
-        DataError: a place does not exist, or there is no image at all.
+        DataError: a place does not exist, a link leads to a folder it lies in, or there is no image at all.
     """
     found: list[Path] = []
+    others = Counter() if others is None else others
     for place in places:
         if not place.exists():
             raise DataError(f"{place} does not exist", "Give image files or folders of images.")
-        found += sorted(_walk(place)) if place.is_dir() else [place]
+        found += _list_folder(place, others) if place.is_dir() else [place]
     if not found:
-        raise DataError(f"no images in {', '.join(map(str, places))}", f"Known endings: {', '.join(SUFFIXES)}.")
+        hint = describe_others(others) if others else f"Known endings: {', '.join(SUFFIXES)}."
+        raise DataError(f"no images in {', '.join(map(str, places))}", hint)
     return found
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    for path in folder.rglob("*"):
-        is_left_out = any(map(is_hidden, path.relative_to(folder).parts))
-        if path.suffix.lower() in SUFFIXES and not is_left_out and path.is_file():
-            yield path
+def _list_folder(folder: Path, others: Counter[str]) -> list[Path]:
+    return sorted(map(Path, walk_images(Path(), str(folder), allow_outside=True, others=others)))
 
 
 def predict_images(

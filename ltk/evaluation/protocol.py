@@ -8,12 +8,12 @@ from typing import Any
 
 # What a reader should see first, in the order in which it usually matters.
 _FIRST = (
-    "dataset", "imb", "imb_type", "subset", "fingerprint", "train_images", "backbone", "width", "parameters", "init",
-    "epochs", "images_seen", "unfinished", "views", "streams", "selection", "tuned", "checkpoint", "adjustment",
-    "transductive", "prior", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "schedule", "clip", "drop_last",
-    "batch_size",
+    "dataset", "imb", "imb_type", "subset", "fingerprint", "train_images", "image_size", "stored_size", "mean", "std",
+    "upright", "full_resolution", "backbone", "width", "model_options", "parameters", "init", "epochs", "images_seen",
+    "unfinished", "views", "view_options", "streams", "selection", "tuned", "checkpoint", "adjustment", "transductive",
+    "prior", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "schedule", "clip", "drop_last", "batch_size",
 )  # fmt: skip
-_NOT_PROTOCOL = {"method", "options", "preset", "seed", "parent", "stage_one"}
+_NOT_PROTOCOL = {"method", "method_name", "options", "preset", "seed", "parent", "stage_one"}
 _NOT_RECIPE = {"seed", "parent"}  # of which run a second stage is made differs from seed to seed
 _MISSING = "-"
 

@@ -33,7 +33,7 @@ class Entry:
         card: its protocol card, with "checkpoint" and "adjustment" added.
         correct_N: whether each test image is classified correctly.
         target_N: classes of the test images.
-        fingerprint: of the test images.
+        fingerprint: of the names and labels of the test images.
         summary: accuracy by group.
         groups: the groups of its classes.
         split: the images it is judged on.
@@ -41,6 +41,8 @@ class Entry:
         corrections: what was done to the logits, unless the name tells it.
         chosen: its own values where the rule is to choose them on images.
         path: of the run, absolute, where it is one.
+        pixels: of the test images, see ``SavedLogits``.
+        remarks: see ``EvaluatedRun``.
     """
 
     name: str
@@ -55,6 +57,8 @@ class Entry:
     corrections: tuple[str, ...] = ()
     chosen: tuple[str, ...] = ()
     path: Path | None = None
+    pixels: str = ""
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +148,7 @@ def create_entry(
         marks=find_marks(card, checkpoint, adjustment),
         corrections=adjustment.notes,
         chosen=tuned_values(card),
+        pixels=saved.pixels,
     )
 
 
@@ -190,7 +195,7 @@ def tell_apart(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def group_recipes(entries: Sequence[Entry]) -> tuple[Recipe, ...]:
-    """Put runs that differ in their seed alone together; of two with the same seed the first counts.
+    """Put runs that differ in their seed alone together, if their groups are the same; of two with a seed one counts.
 
     They are named after their method or recipe; after the preset's recipe where that is not unique; else after a run.
 
@@ -200,7 +205,10 @@ def group_recipes(entries: Sequence[Entry]) -> tuple[Recipe, ...]:
     found: dict[str, list[Entry]] = {}
     repeated: dict[str, list[Entry]] = {}
     for entry in entries:
-        key, training = recipe_key(entry.card), _training(entry)
+        key, training = (
+            f"{recipe_key(entry.card)} {entry.groups.names} {entry.groups.group_K.tolist()}",
+            _training(entry),
+        )
         is_known = bool(training) and training in map(_training, found.get(key, ()))
         (repeated if is_known else found).setdefault(key, []).append(entry)
     cards = [members[0].card for members in found.values()]

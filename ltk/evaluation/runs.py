@@ -12,17 +12,19 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, with_c
 from typing_extensions import TypedDict
 
 from ltk.config_text import create_config, read_toml
+from ltk.data.splits import Manifest
 from ltk.errors import DataError
+from ltk.evaluation.rules import complete_card, describe_settings
 from ltk.files import read_json, read_records
 from ltk.settings import first_fault
 
-_TYPED = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+TYPED = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
 
-class _Card(BaseModel):
+class Card(BaseModel):
     """What is computed with of a protocol card; the rest is only shown."""
 
-    model_config = _TYPED
+    model_config = TYPED
     method: str
     selection: str = "unknown"
     dataset: str = ""
@@ -32,19 +34,23 @@ class _Card(BaseModel):
     epochs: int | None = None
     updates: int | None = None
     images_seen: int | None = None
+    options: dict[str, Any] = {}
+    tuned: dict[str, Any] = {}
+    unfinished: str | None = None
     parent: dict[str, Any] | None = None
     model_sha256: str | None = None
+    stage_one: Card | None = None
 
 
 class _Accuracies(BaseModel):
-    model_config = _TYPED
+    model_config = TYPED
     top1: float
     many: float | None = None
     medium: float | None = None
     few: float | None = None
 
 
-@with_config(_TYPED)
+@with_config(TYPED)
 class _Epoch(TypedDict, total=False):
     """What is drawn of a line of the journal."""
 
@@ -77,12 +83,12 @@ class RunInfo:
 
     @cached_property
     def rules(self) -> Mapping[str, Any]:
-        """The card; of a run that is not finished as much of one as its configuration and its network tell.
+        """The card; as much as configuration, images and network tell of one that is old or not written yet.
 
         Raises:
             LtkError: the configuration is none, or there is no whole checkpoint.
         """
-        return self.card or _describe_unfinished(self)
+        return complete_card(self.card, self.config, self.path) if self.card else _describe_unfinished(self)
 
     @property
     def unfinished(self) -> str:
@@ -107,17 +113,16 @@ def _describe_unfinished(run: RunInfo) -> dict[str, Any]:
 
     config = create_config(run.config, str(run.path / "config.toml"))
     selection = "val" if any("val" in record for record in run.records) else "test (oracle)"
+    method, images = load_model(run.path), run.path / "split.json"
     return {
-        "method": config.method.label,
-        "preset": config.preset,
-        "dataset": config.data.dataset,
+        **describe_settings(config),
+        "options": method.Options(**config.method.options).model_dump(),
         "imb": config.data.imb,
-        "backbone": config.model.backbone,
-        "width": config.model.width,
-        "seed": config.run.seed,
+        "fingerprint": Manifest.read(images).fingerprint if images.exists() else None,
+        "full_resolution": config.data.full_resolution,
         "unfinished": run.unfinished,
         "best_checkpoint": f"best epoch on {selection}",
-        "prior": "training counts" if load_model(run.path).uses_prior else "none",
+        "prior": "training counts" if method.uses_prior else "none",
         "transductive": False,
     }
 
@@ -142,11 +147,18 @@ def read_card(run: Path) -> dict[str, Any]:
         DataError: damaged.
     """
     path = run / "card.json"
-    if not path.exists():
-        return {}
-    card = read_json(path)
-    _check(TypeAdapter(_Card), card, path)
-    return card
+    return read_typed(path, Card) if path.exists() else {}
+
+
+def read_typed(path: Path, form: type[BaseModel]) -> dict[str, Any]:
+    """Return the JSON object that a file of a run holds, checked against a form.
+
+    Raises:
+        DataError: not readable, or damaged.
+    """
+    value = read_json(path)
+    _check(TypeAdapter(form), value, path)
+    return value
 
 
 def _check(form: TypeAdapter[Any], value: object, path: Path) -> None:

@@ -128,13 +128,19 @@ def _headline(result: EvaluatedRun, assessment: Assessment) -> tuple[tuple[str, 
     facts = [
         (with_marks("top-1", result.marks), f"{tables.percent(overall.top1)}%"),
         (f"{rare.group}-shot" if rare.group == "few" else rare.group, f"{tables.percent(rare.top1)}%"),
-        ("balanced", f"{tables.percent(overall.balanced)}%"),
+        (_name_balanced(assessment), f"{tables.percent(overall.balanced)}%"),
         ("calibration error", f"{tables.percent(assessment.reliability.ece)}%"),
     ]
     best = result.run.best_on_test
     if best and result.split == "test":
         facts.append(("best epoch on test (oracle)", f"{tables.percent(best[0])}%"))
     return tuple(facts)
+
+
+def _name_balanced(assessment: Assessment) -> str:
+    """The mean over classes, with how many these are where not all have test images."""
+    tested, classes = sum(row.n_test > 0 for row in assessment.classes), len(assessment.classes)
+    return "balanced" if tested == classes else f"balanced ({tested} of {classes} classes)"
 
 
 def _draw(result: EvaluatedRun, assessment: Assessment) -> list[Plot]:

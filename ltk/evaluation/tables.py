@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from ltk.evaluation.shift import ShiftRow
 from ltk.evaluation.summary import Summary
 
 EMPTY = "-"
+_MARKDOWN = re.compile(r"[\\`*<\[\]|~]|(?<![^\W_])_|_(?![^\W_])|&(?=#?\w+;)")  # "_" and "&" mean nothing in a word
 _LATEX = str.maketrans(
     {c: f"\\{c}" for c in "&%$#_{}"}
     | {c: f"{{{c}}}" for c in "[*"}  # behind the end of a row they would belong to it
@@ -43,9 +45,7 @@ class Table:
     def markdown(self) -> str:
         """Return a Markdown table, numbers right-aligned."""
         rule = [":--"] + ["--:"] * (len(self.columns) - 1)
-        cells = [
-            [" ".join(cell.replace("|", "\\|").splitlines()) for cell in row] for row in (self.columns, *self.rows)
-        ]
+        cells = [[_escape_markdown(cell) for cell in row] for row in (self.columns, *self.rows)]
         lines = [cells[0], rule, *cells[1:]]
         return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
@@ -63,6 +63,11 @@ class Table:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows((self.columns, *self.rows))
         return text.getvalue()
+
+
+def _escape_markdown(text: str) -> str:
+    """Return text that stands in a cell as it is: in one line, and no markup."""
+    return " ".join(_MARKDOWN.sub(r"\\\g<0>", text).splitlines())
 
 
 def percent(value: float | None) -> str:

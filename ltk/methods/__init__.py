@@ -6,6 +6,7 @@ A method outside ltk is named ``package.module:Class``; its module must be impor
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ METHODS = {
 }
 
 
+_GUIDE = "What a method defines, with an example: docs/add-a-method.md"
 _OUTSIDE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
@@ -58,17 +60,34 @@ def get_method_class(name: str) -> type[Method]:
 
 
 def _import_outside(name: str) -> type[Method]:
+    found = _find_class(name)
+    if missing := sorted(found.__abstractmethods__):
+        raise UsageError(f"method {name!r} does not define {' and '.join(missing)}", _GUIDE)
+    try:
+        inspect.signature(found).bind(None, None, **dict.fromkeys(found.Options.model_fields))
+    except TypeError as error:
+        what = "backbone, class_counts and every field of its Options"
+        raise UsageError(f"the constructor of method {name!r} does not take {what}: {error}", _GUIDE) from error
+    return found
+
+
+def _find_class(name: str) -> type[Method]:
     from ltk.methods.base import Method
 
-    module, _, attribute = name.partition(":")
+    path, _, attribute = name.partition(":")
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        module = importlib.import_module(path)
     except (ImportError, AttributeError) as error:
         hint = "Its folder must be on PYTHONPATH, or its package installed."
         raise UsageError(f"method {name!r} cannot be imported: {error}", hint) from error
-    if not (isinstance(found, type) and issubclass(found, Method)):
-        raise UsageError(f"{name!r} is no method", "A method is a class derived from ltk.methods.base.Method.")
-    return found
+    found = getattr(module, attribute, None)
+    if isinstance(found, type) and issubclass(found, Method):
+        return found
+    classes = {key: value for key, value in vars(module).items() if isinstance(value, type)}
+    methods = [key for key, value in classes.items() if issubclass(value, Method) and not inspect.isabstract(value)]
+    if found is None and methods:
+        raise unknown_name(f"method in {path}", attribute, methods)
+    raise UsageError(f"{name!r} is no method", "A method is a class derived from ltk.methods.base.Method.")
 
 
 def create_method(name: str, backbone: Backbone, class_counts: Tensor, **options: Any) -> Method:

@@ -20,18 +20,18 @@ Suffixes: B batch, C channels, H height, W width, K classes, D features.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
 from ltk.distributed import gather
 from ltk.methods.base import LinearMethod, Stream
-from ltk.methods.functional import at_least_float32
 from ltk.models.backbones import Backbone
-from ltk.settings import Settings
+from ltk.numerics import at_least_float32
+from ltk.settings import Needs, Settings
 from ltk.types import Batch, Progress, StepOutput
 
 _EPSILON = 1e-3  # inside the logarithm; it matters in the first steps alone
@@ -101,19 +101,15 @@ class BaGMarOptions(Settings):
 
     margin: Literal["code", "paper"] = Field("code", description="the margin of the official code or of the paper")
     lambda_1: float = Field(1.0, ge=0, description="strength of log theta")
-    lambda_2: float | None = Field(None, ge=0, description="strength of log phi; paper form alone (none: 1)")
+    lambda_2: Annotated[float | None, Needs(margin=("paper",))] = Field(
+        None, ge=0, description="strength of log phi; paper form alone (none: 1)"
+    )
     accumulate: Literal["double", "single"] = Field("double", description="how theta sums up; double is official")
     sampler: Literal["uniform", "class-aware"] = Field("uniform", description="how images are drawn")
     frozen_backbone: bool = Field(False, description="train the classifier alone, on the features as they are")
-    freeze_bn: bool = Field(False, description="keep the batch statistics of a frozen backbone (officially they drift)")
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.margin == "code" and self.lambda_2 is not None:
-            raise ValueError('lambda_2 has no effect with margin = "code"; leave it out or take margin = "paper"')
-        if self.freeze_bn and not self.frozen_backbone:
-            raise ValueError("freeze_bn needs frozen_backbone = true")
-        return self
+    freeze_bn: Annotated[bool, Needs(frozen_backbone=(True,))] = Field(
+        False, description="keep the batch statistics of a frozen backbone (officially they drift)"
+    )
 
 
 class BaGMar(LinearMethod):
@@ -155,6 +151,8 @@ class BaGMar(LinearMethod):
         self.margin, self.lambda_1, self.accumulate = margin, lambda_1, accumulate
         self.lambda_2 = 1.0 if lambda_2 is None else lambda_2
         self.freeze_bn = freeze_bn
+        has_margin = lambda_1 > 0 or (margin == "paper" and self.lambda_2 > 0)
+        self.uses_prior = has_margin or sampler == "class-aware"
         length = {"num_samples": int(class_counts.sum())} if sampler == "class-aware" else {}
         self.streams = {"main": Stream(sampler, options=length)}
         backbone.requires_grad_(not frozen_backbone)

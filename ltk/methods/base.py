@@ -6,7 +6,7 @@ precision, clipping, the optimiser, logging, saving) and never asks which method
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -34,21 +34,24 @@ class Stream:
     options: Mapping[str, float] | None = None
 
 
-class Method(nn.Module):
+class Method(nn.Module, ABC):
     """Base class of all methods.
 
     ``forward`` is the training step (so that DDP can wrap it); ``predict`` and ``features`` are inference. State that
     training needs and inference does not (queue, key encoder, running sums) is a buffer or sub-module named in
     ``training_only``: it travels with the checkpoint and never with the exported model.
 
+    The attributes up to ``second_stage`` are facts of a class, equal for all options. The others are facts of an
+    instance: where an option decides, the constructor sets them.
+
     Attributes:
         Options: the method's own options with their defaults; their fields are keyword arguments of the constructor.
         training_only: prefixes of state-dict keys that inference does not need.
         classifier_name: the sub-module that ``predict`` ends with, on pooled features; "" where there is no single one.
         backbone_options: names of options that change the shape of the backbone.
-        uses_prior: training compensates for class frequencies, so that logits estimate posteriors under equal shares;
-            False where they follow the training frequencies.
         second_stage: the recipe of ``ltk finetune-classifier`` that completes the method.
+        uses_prior: training compensates for class frequencies, so that logits estimate posteriors under equal shares;
+            False where they follow the training frequencies, as without the prior or with weights that are all equal.
         takes_features: batches may hold features_BD made beforehand in the place of images.
         streams: what ``forward`` is fed, by stream name; the first is the one that defines an epoch.
     """
@@ -57,8 +60,8 @@ class Method(nn.Module):
     training_only: ClassVar[tuple[str, ...]] = ()
     classifier_name: ClassVar[str] = "fc"
     backbone_options: ClassVar[tuple[str, ...]] = ()
-    uses_prior: bool = True
     second_stage: ClassVar[str] = "crt"
+    uses_prior: bool = True
     takes_features: bool = False
     streams: Mapping[str, Stream]
     backbone: Backbone

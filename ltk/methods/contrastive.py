@@ -1,4 +1,4 @@
-"""Pure losses that PaCo and GPaCo share; torch alone.
+"""Pure losses that PaCo and GPaCo share.
 
 Suffixes: N anchors (the first rows of the features), A all samples (anchors, other views, queue), K classes,
 D width of an embedding.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from ltk.numerics import at_least_float32, full_precision
 
 _PRIOR_EPS = 1e-9
 _MASS_EPS = 1e-12
@@ -22,13 +24,13 @@ def class_prior(class_counts_K: Tensor) -> Tensor:
 
 def add_log_prior(logits_NK: Tensor, prior_K: Tensor | None) -> Tensor:
     """Return ``z + log(prior + 1e-9)``, or the logits when there is no prior; at least float32."""
-    logits_NK = _at_least_float32(logits_NK)
+    logits_NK = at_least_float32(logits_NK)
     return logits_NK if prior_K is None else logits_NK + torch.log(prior_K.to(logits_NK.dtype) + _PRIOR_EPS)
 
 
 def unit_embeddings(x_BE: Tensor) -> Tensor:
     """Return the rows at length 1, in float32 under autocast too: at temperature 0.05 bfloat16 would be felt."""
-    return F.normalize(_at_least_float32(x_BE), dim=1)
+    return F.normalize(at_least_float32(x_BE), dim=1)
 
 
 def paco_loss(
@@ -103,14 +105,10 @@ def supervised_contrastive_loss(
     return loss if base_temperature is None else loss * (temperature / base_temperature)
 
 
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
 def _similarities(features_AD: Tensor, num_anchors: int, temperature: float) -> Tensor:
     """Inner products of the anchors with all rows over the temperature, in float32 under autocast too."""
-    features_AD = _at_least_float32(features_AD)
-    with torch.autocast(features_AD.device.type, enabled=False):
+    features_AD = at_least_float32(features_AD)
+    with full_precision(features_AD.device):
         return features_AD[:num_anchors] @ features_AD.T / temperature
 
 

@@ -12,11 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ltk import draws
+from ltk.numerics import full_precision
 
-def at_least_float32(x: Tensor) -> Tensor:
-    """Return ``x``, half precision turned into float32; losses need it, and autocast on a CPU does not see to it."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
+_GCL_NOISE_STD = 1 / 3
 
 # --- mixing ---------------------------------------------------------------------------------------------------------
 
@@ -211,7 +210,7 @@ def class_balanced_softmax(logits_BK: Tensor, target_B: Tensor, weight_K: Tensor
     probability_BK = F.softmax(logits_BK, dim=1)
     target_BK = F.one_hot(target_B, logits_BK.shape[1]).to(probability_BK.dtype)
     weight_BK = weight_K.to(probability_BK.dtype)[target_B, None].expand_as(probability_BK)
-    with torch.autocast(logits_BK.device.type, enabled=False):  # it refuses to run under autocast
+    with full_precision(logits_BK.device):  # it refuses to run under autocast
         return F.binary_cross_entropy(probability_BK, target_BK, weight_BK)
 
 
@@ -254,6 +253,17 @@ def gcl_rarity(class_counts_K: Tensor) -> Tensor:
     return gap_K / gap_K.max().clamp_min(torch.finfo(gap_K.dtype).tiny)
 
 
+def gcl_noise(key_B: Tensor, draw: int, num_classes: int) -> Tensor:
+    """Return noise_BK for ``gcl_logits``: draws from a normal law of standard deviation 1/3, float32.
+
+    Args:
+        key_B: int64 keys, one per image.
+        draw: which of an image's draws.
+        num_classes: K.
+    """
+    return _GCL_NOISE_STD * draws.normal(draws.fold(key_B, draw), num_classes)
+
+
 def gcl_logits(
     cosines_BK: Tensor,
     target_B: Tensor,
@@ -275,7 +285,7 @@ def gcl_logits(
         cosines_BK: in [-1, 1].
         target_B: int64 labels.
         rarity_K: of ``gcl_rarity``.
-        noise_BK: draws from a normal law of standard deviation 1/3; clipped to [-1, 1] here.
+        noise_BK: of ``gcl_noise``; clipped to [-1, 1] here.
         scale: s.
         margin: m, in cosine units or, with the angular form, in radians.
         noise_scale: the largest cloud, in cosine units or, with the angular form, in right angles.

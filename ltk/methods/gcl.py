@@ -23,23 +23,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from ltk import draws
 from ltk.methods.base import Method
-from ltk.methods.functional import at_least_float32, gcl_logits, gcl_rarity, mixup
+from ltk.methods.functional import gcl_logits, gcl_noise, gcl_rarity
+from ltk.methods.mixing import mixup_step
 from ltk.models.backbones import Backbone
 from ltk.models.freezing import find_last_block
 from ltk.models.heads import CosineClassifier
-from ltk.settings import Settings
+from ltk.settings import Needs, Settings
 from ltk.types import Batch, Progress, StepOutput
-
-_DRAW_NOISE, _DRAW_PARTNER_NOISE = range(2)
-_NOISE_STD = 1 / 3
 
 
 class GCLOptions(Settings):
@@ -50,7 +47,9 @@ class GCLOptions(Settings):
     margin: float = Field(0.0, ge=0, description="margin m of the target class")
     noise_scale: float = Field(0.5, ge=0, description="largest cloud: of the cosine, or in right angles")
     signed: bool = Field(False, description="keep the sign of the noise")
-    easy_margin: bool = Field(True, description="angular form: move only classes at less than a right angle")
+    easy_margin: Annotated[bool, Needs(form=("angle",))] = Field(
+        True, description="angular form: move only classes at less than a right angle"
+    )
     mixup_alpha: float = Field(1.0, ge=0, description="Beta(alpha, alpha) of mixup; 0 is off")
     frozen_trunk: bool = Field(False, description="train only a re-initialised last block and the classifier")
 
@@ -106,6 +105,7 @@ class GCL(Method):
         )
         self.scale, self.mixup_alpha = scale, mixup_alpha
         self.frozen_trunk = frozen_trunk
+        self.uses_prior = noise_scale > 0
         if frozen_trunk:
             backbone.requires_grad_(False)
             _reset(find_last_block(backbone).requires_grad_(True))
@@ -120,28 +120,22 @@ class GCL(Method):
 
     def forward(self, batches: Mapping[str, Batch], progress: Progress) -> StepOutput:
         """Return the clouded loss, with mixup twice: each label draws a cloud of its own."""
-        batch = batches["main"]
-        (x_BCHW,) = batch.views
-        if self.mixup_alpha == 0:
-            cosines_BK = at_least_float32(self.fc(self.backbone(x_BCHW)))
-            return self._output(self._loss(cosines_BK, batch.target_B, batch.key_B, _DRAW_NOISE), cosines_BK)
-        weight, partner_B = draws.mixing(progress.key, len(x_BCHW), self.mixup_alpha)
-        cosines_BK = at_least_float32(self.fc(self.backbone(mixup(x_BCHW, x_BCHW[partner_B], weight))))
-        own = self._loss(cosines_BK, batch.target_B, batch.key_B, _DRAW_NOISE)
-        other = self._loss(cosines_BK, batch.target_B[partner_B], batch.key_B, _DRAW_PARTNER_NOISE)
-        return self._output(mixup(own, other, weight), cosines_BK)
-
-    def _loss(self, cosines_BK: Tensor, target_B: Tensor, key_B: Tensor, draw: int) -> Tensor:
-        noise_BK = _NOISE_STD * draws.normal(draws.fold(key_B, draw), len(self.rarity_K))
-        logits_BK = self.clouded_logits(cosines_BK, target_B, self.rarity_K, noise_BK)
-        return F.cross_entropy(logits_BK, target_B)
-
-    def _output(self, loss: Tensor, cosines_BK: Tensor) -> StepOutput:
+        loss, cosines_BK = mixup_step(
+            batches["main"], progress.key, self.mixup_alpha, predict=self._cosines, loss=self._loss
+        )
         return StepOutput(loss, self.scale * cosines_BK.detach())
+
+    def _cosines(self, x_BCHW: Tensor) -> Tensor:
+        cosines_BK: Tensor = self.fc(self.backbone(x_BCHW))
+        return cosines_BK
+
+    def _loss(self, cosines_BK: Tensor, target_B: Tensor, key_B: Tensor, label: int) -> Tensor:
+        noise_BK = gcl_noise(key_B, label, len(self.rarity_K))
+        return F.cross_entropy(self.clouded_logits(cosines_BK, target_B, self.rarity_K, noise_BK), target_B)
 
     def predict(self, x_BCHW: Tensor) -> Tensor:
         """Return logits_BK: the cosines times the scale."""
-        return self.scale * self.fc(self.backbone(x_BCHW))
+        return self.scale * self._cosines(x_BCHW)
 
 
 def _reset(module: nn.Module) -> None:

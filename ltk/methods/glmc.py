@@ -171,6 +171,7 @@ class GLMC(Method):
         self.register_buffer("class_weights_K", inverse_power_weights(class_counts, label_weighting).float())
         self.contrast_weight, self.mix_alpha, self.cutmix_weight = contrast_weight, mix_alpha, cutmix_weight
         self.views_forward = views_forward
+        self.uses_prior = label_weighting > 0 or resample_weighting > 0
         resampled = Stream("power", views=2, options={"q": resample_weighting})
         self.streams = {"main": Stream("uniform", views=2), "resampled": resampled}
 

@@ -20,7 +20,7 @@ N = 2B anchors.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -34,7 +34,7 @@ from ltk.models.backbones import Backbone
 from ltk.models.freezing import freeze_early_convolutions
 from ltk.models.heads import create_mlp, initialise_kaiming
 from ltk.models.queue import KeyQueue, QueueInit
-from ltk.settings import Settings
+from ltk.settings import Needs, Settings
 from ltk.types import Batch, Progress, StepOutput
 
 
@@ -67,15 +67,22 @@ def multitask_loss(
     return classification + alpha * contrast
 
 
+_ONE_SOFTMAX = Needs(objective=("gpaco",))
+
+
 class GPaCoOptions(Settings):
     """Options of GPaCo; the defaults are those of the official ImageNet-LT scripts."""
 
     objective: Literal["gpaco", "multitask"] = Field("gpaco", description="one softmax, or classifier plus contrast")
     temperature: float = Field(0.2, gt=0, description="of the sample similarities (0.07 on CIFAR)")
     alpha: float = Field(0.05, ge=0, description="weight of each sample of the same class; of the contrast (multitask)")
-    beta: float = Field(1.0, gt=0, description="weight of the class centre (gpaco)")
-    gamma: float = Field(1.0, ge=0, description="weight of the samples in the normaliser (gpaco)")
-    smoothing: float = Field(0.0, ge=0, lt=1, description="label smoothing of the centres (gpaco; 0.1 on ImageNet)")
+    beta: Annotated[float, _ONE_SOFTMAX] = Field(1.0, gt=0, description="weight of the class centre (gpaco)")
+    gamma: Annotated[float, _ONE_SOFTMAX] = Field(
+        1.0, ge=0, description="weight of the samples in the normaliser (gpaco)"
+    )
+    smoothing: Annotated[float, _ONE_SOFTMAX] = Field(
+        0.0, ge=0, lt=1, description="label smoothing of the centres (gpaco; 0.1 on ImageNet)"
+    )
     prior: bool = Field(True, description="add the log class prior to the classifier's logits in training")
     embedding: int = Field(128, ge=1, description="width of the embedding")
     queue_size: int = Field(8192, ge=1, description="keys in the queue (1024 on CIFAR)")
@@ -140,6 +147,7 @@ class GPaCo(Method):
         self.register_buffer("prior_K", class_prior(class_counts).float() if prior else None, persistent=False)
         self.objective, self.temperature, self.alpha = objective, temperature, alpha
         self.beta, self.gamma, self.smoothing = beta, gamma, smoothing
+        self.uses_prior = prior
 
     def check_batch_size(self, batch_size: int) -> None:
         """Check that whole batches fill the queue; see ``KeyQueue.check_batch_size``."""

@@ -122,6 +122,7 @@ class PaCo(Method):
         self.register_buffer("prior_K", class_prior(class_counts).float() if prior else None, persistent=False)
         self.temperature, self.alpha, self.beta, self.gamma = temperature, alpha, beta, gamma
         self.momentum, self.virtual_gpus = momentum, virtual_gpus
+        self.uses_prior = prior
 
     def check_batch_size(self, batch_size: int) -> None:
         """Check that whole batches fill the queue, see ``KeyQueue.check_batch_size``, and each virtual GPU.

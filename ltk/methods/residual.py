@@ -1,4 +1,4 @@
-"""Pure functions of ResLT: which branch learns which class, and the loss; torch alone.
+"""Pure functions of ResLT: which branch learns which class, and the loss.
 
 Suffixes: R branches, B batch, K classes.
 """
@@ -10,6 +10,8 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from ltk.numerics import at_least_float32
 
 GroupBy = Literal["share", "count", "rank"]
 
@@ -48,7 +50,7 @@ def eps_cross_entropy(logits_BK: Tensor, target_B: Tensor, eps: float = 1e-7, sm
         eps: inside the logarithm; 0 is exact cross-entropy.
         smoothing: share of the target that goes to the other K - 1 classes.
     """
-    logits_BK = logits_BK.to(torch.promote_types(logits_BK.dtype, torch.float32))
+    logits_BK = at_least_float32(logits_BK)
     log_p_BK = torch.log(F.softmax(logits_BK, dim=1) + eps) if eps else F.log_softmax(logits_BK, dim=1)
     own_B = log_p_BK.gather(1, target_B[:, None]).squeeze(1)
     if smoothing == 0:

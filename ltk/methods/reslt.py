@@ -23,7 +23,7 @@ Suffixes: E experts, R branches, B batch, C channels, H height, W width, K class
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -34,8 +34,10 @@ from ltk.methods.residual import GroupBy, class_groups, reslt_loss
 from ltk.models.backbones import Backbone
 from ltk.models.branches import BlockBranches, NormBranches, scaled_linear
 from ltk.models.experts import ExpertBackbone, create_experts
-from ltk.settings import Settings
+from ltk.settings import Needs, Other, Settings
 from ltk.types import Batch, Progress, StepOutput
+
+_BLOCK = Needs(form=("block",))
 
 
 class ResLTOptions(Settings):
@@ -46,16 +48,20 @@ class ResLTOptions(Settings):
     beta: float = Field(0.99, ge=0, le=1, description="weight of the branches' own losses (paper: alpha)")
     group_by: GroupBy = Field("share", description="limits are a share of the classes, image counts, or ranks")
     medium: float = Field(0.65, ge=0, description="limit of the medium-and-tail classes")
-    tail: float = Field(0.3, ge=0, description="limit of the tail classes")
+    tail: Annotated[float, Needs(branches=(3,), tail=(0,))] = Field(
+        0.3, ge=0, description="limit of the tail classes (3 branches)"
+    )
     eps: float = Field(1e-7, ge=0, description="inside the logarithm of the branches' losses; 0 is exact")
     fused_eps: float = Field(0.0, ge=0, description="inside the logarithm of the fused loss (1e-7 on ImageNet)")
     smoothing: float = Field(0.0, ge=0, lt=1, description="label smoothing")
-    train_pool_last: bool = Field(True, description="block form: pool after the block in training")
-    eval_pool_last: bool = Field(False, description="block form: pool after the block in evaluation")
+    train_pool_last: Annotated[bool, _BLOCK] = Field(True, description="block form: pool after the block in training")
+    eval_pool_last: Annotated[bool, _BLOCK] = Field(False, description="block form: pool after the block in evaluation")
     gamma: float = Field(0.0, ge=0, description="evaluation divides class weights by norm^gamma (block form: 0.7)")
     keep_bias: bool = Field(True, description="evaluation adds the bias (block form: no)")
     experts: int = Field(1, ge=1, description="RIDE experts, each with its own late stages")
-    expert_width: float = Field(1.0, gt=0, le=1, description="width of the experts' stages (0.75 for RIDE on ImageNet)")
+    expert_width: Annotated[float, Needs(experts=Other((1,)))] = Field(
+        1.0, gt=0, le=1, description="width of the experts' stages (0.75 for RIDE on ImageNet)"
+    )
     eval_experts: int = Field(0, ge=0, description="experts that predict, the first so many (0: all)")
 
     @model_validator(mode="before")
@@ -67,7 +73,7 @@ class ResLTOptions(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.tail > self.medium:
+        if self.branches == 3 and self.tail > self.medium:
             raise ValueError(f"the tail limit {self.tail} exceeds the medium limit {self.medium}")
         if self.group_by == "share" and self.medium > 1:
             raise ValueError(f"{self.medium} is no share of the classes: give 0..1, or set group_by to count or rank")
@@ -143,6 +149,7 @@ class ResLT(Method):
         self.register_buffer("groups_RK", class_groups(class_counts, medium, tail, group_by), persistent=False)
         self.beta, self.eps, self.fused_eps, self.smoothing = beta, eps, fused_eps, smoothing
         self.gamma, self.keep_bias, self.eval_experts = gamma, keep_bias, eval_experts or experts
+        self.uses_prior = beta > 0 or gamma > 0
 
     def _branch_features(self, x_BCHW: Tensor, num_experts: int) -> list[Tensor]:
         """Return features_RBD of the first experts; without RIDE there is one."""

@@ -34,7 +34,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ltk import draws
 from ltk.errors import UsageError
 from ltk.methods.base import Method
 from ltk.methods.classifier_recipes import (
@@ -42,30 +41,29 @@ from ltk.methods.classifier_recipes import (
     RecipeName,
     RetrainClassifierOptions,
     RuleName,
+    balances,
     create_class_weights,
     create_stream,
 )
 from ltk.methods.functional import (
-    at_least_float32,
     balanced_softmax,
     class_balanced_softmax,
     focal_loss,
     gcl_logits,
+    gcl_noise,
     gcl_rarity,
     log_prior,
     max_norm,
     max_norm_bound,
-    mixup,
     tau_normalise,
 )
+from ltk.methods.mixing import mixup_step
 from ltk.models.backbones import Backbone
 from ltk.models.experts import create_experts
 from ltk.models.heads import CosineClassifier, ScaledLinear, linear_parameters
 from ltk.settings import Settings
 from ltk.types import Batch, Progress, StepOutput
 
-_DRAW_NOISE, _DRAW_PARTNER_NOISE = range(2)
-_NOISE_STD = 1 / 3
 _NO_BOUND = torch.finfo(torch.float32).max  # finite: a checkpoint holds no infinity
 
 
@@ -143,7 +141,8 @@ class RetrainClassifier(Method):
             gcl_logits, scale=scale, margin=margin, noise_scale=noise_scale, form=form, easy_margin=easy_margin
         )
         self.scale = scale if recipe == "gcl" else 1.0
-        self.uses_prior = recipe not in ("crt", "lws") or rule != "uniform"
+        strength = {"crt": 0.0, "lws": 0.0, "tau-norm": tau, "gcl": noise_scale}.get(recipe, 1.0)
+        self.uses_prior = strength > 0 or balances(rule, beta)
         num_samples = int(class_counts.sum()) if epoch_length == "images" else None
         self.streams = {"main": create_stream(rule, beta, num_samples)}
         self.fc = _create_head(recipe, backbone.num_features, len(class_counts))
@@ -215,25 +214,26 @@ class RetrainClassifier(Method):
         """Return the recipe's loss of images, or of features made beforehand."""
         if not RECIPES[self.recipe].trains:
             raise UsageError(f"{self.recipe} trains nothing", "Evaluate it right after load_stage_one.")
-        batch = batches["main"]
-        (x,) = batch.views
-        if self.mixup_alpha == 0:
-            logits_BK = at_least_float32(self.fc(self._frozen_features(x)))
-            return self._output(self._loss(logits_BK, batch.target_B, batch.key_B, _DRAW_NOISE), logits_BK)
-        weight, partner_B = draws.mixing(progress.key, len(x), self.mixup_alpha)
-        mixed = mixup(x, x[partner_B], weight) if self.mixup_images else x
-        logits_BK = at_least_float32(self.fc(self._frozen_features(mixed)))
-        own = self._loss(logits_BK, batch.target_B, batch.key_B, _DRAW_NOISE)
-        other = self._loss(logits_BK, batch.target_B[partner_B], batch.key_B, _DRAW_PARTNER_NOISE)
-        return self._output(mixup(own, other, weight), logits_BK)
+        loss, logits_BK = mixup_step(
+            batches["main"],
+            progress.key,
+            self.mixup_alpha,
+            predict=self._logits,
+            loss=self._loss,
+            mix_images=self.mixup_images,
+        )
+        return StepOutput(loss, self.scale * logits_BK.detach())
 
-    @torch.no_grad()
-    def _frozen_features(self, x: Tensor) -> Tensor:
-        return self.features(x)
+    def _logits(self, x: Tensor) -> Tensor:
+        """Return what the head gives on the frozen features."""
+        with torch.no_grad():
+            features_BD = self.features(x)
+        logits_BK: Tensor = self.fc(features_BD)
+        return logits_BK
 
-    def _loss(self, logits_BK: Tensor, target_B: Tensor, key_B: Tensor, draw: int) -> Tensor:
+    def _loss(self, logits_BK: Tensor, target_B: Tensor, key_B: Tensor, label: int) -> Tensor:
         if self.recipe == "gcl":
-            noise_BK = _NOISE_STD * draws.normal(draws.fold(key_B, draw), logits_BK.shape[1])
+            noise_BK = gcl_noise(key_B, label, logits_BK.shape[1])
             clouded_BK = self.clouded_logits(logits_BK, target_B, self.rarity_K, noise_BK)
             focal = {"detach_factor": True, "weighted_probability": self.weighted_probability}
             return focal_loss(clouded_BK, target_B, self.gamma, self.weight_K, **focal)
@@ -243,9 +243,6 @@ class RetrainClassifier(Method):
             assert self.weight_K is not None
             return class_balanced_softmax(logits_BK, target_B, self.weight_K)
         return F.cross_entropy(logits_BK, target_B, self.weight_K)
-
-    def _output(self, loss: Tensor, logits_BK: Tensor) -> StepOutput:
-        return StepOutput(loss, self.scale * logits_BK.detach())
 
     def features(self, x_BCHW: Tensor) -> Tensor:
         """Return features_BD of images; features_BD made beforehand come back as they are."""

@@ -10,12 +10,10 @@ import timm
 import torch
 from torch import Tensor, nn
 
-import ltk.models.cifar_resnet as _cifar_resnet  # registers cifar_resnet*
+import ltk.models.cifar_resnet  # registers cifar_resnet*
 import ltk.models.cifar_stem  # noqa: F401  registers cifar_stem_resnet*
 from ltk.errors import DataError, UsageError, unknown_name
 from ltk.models.pretrained import is_model_file, load_weights
-
-CIFAR_DEPTHS = _cifar_resnet.DEPTHS
 
 
 class Backbone(nn.Module):

@@ -7,13 +7,13 @@ channels). Width 16 is the standard net (ResNet-32: 0.46 M parameters); GLMC pub
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
 import torch.nn.functional as F
-from timm.models import register_model
 from torch import Tensor, nn
 
 from ltk.models.heads import initialise_kaiming
+from ltk.models.registry import register
 
 DEPTHS = tuple(range(8, 111, 6))
 
@@ -90,19 +90,5 @@ class CifarResNet(nn.Module):
         return self.forward_head(self.forward_features(x_BCHW))
 
 
-_OF_TIMM = ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")  # timm gives them to every model
-
-
-def _register(depth: int) -> None:
-    def create(pretrained: bool = False, **options: Any) -> CifarResNet:
-        if pretrained:
-            raise ValueError(f"cifar_resnet{depth} has no published pretrained weights")
-        return CifarResNet(depth, **{name: value for name, value in options.items() if name not in _OF_TIMM})
-
-    create.__name__ = f"cifar_resnet{depth}"
-    create.__module__ = __name__
-    register_model(create)
-
-
 for _depth in DEPTHS:
-    _register(_depth)
+    register(f"cifar_resnet{_depth}", __name__, partial(CifarResNet, _depth))

@@ -7,11 +7,13 @@ at full strength, as in the official codes; timm's own start, at zero, is ``zero
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from timm.models import register_model
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import nn
+
+from ltk.models.registry import register
 
 _STAGES = {
     18: (BasicBlock, (2, 2, 2, 2)),
@@ -48,19 +50,5 @@ class CifarStemResNet(ResNet):
         ]
 
 
-def _register(depth: int) -> None:
-    def create(pretrained: bool = False, **options: Any) -> CifarStemResNet:
-        if pretrained:
-            raise ValueError(f"cifar_stem_resnet{depth} has no published pretrained weights")
-        block, layers = _STAGES[depth]
-        foreign = ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
-        known = {name: value for name, value in options.items() if name not in foreign}
-        return CifarStemResNet(block, known.pop("layers", layers), **known)
-
-    create.__name__ = f"cifar_stem_resnet{depth}"
-    create.__module__ = __name__
-    register_model(create)
-
-
-for _depth in DEPTHS:
-    _register(_depth)
+for _depth, (_block, _layers) in _STAGES.items():
+    register(f"cifar_stem_resnet{_depth}", __name__, partial(CifarStemResNet, _block, layers=_layers))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 
 import torch
@@ -10,8 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ltk.errors import UsageError
-
-_AUTOCAST = ("cpu", "cuda", "mps")  # torch.amp.is_autocast_available cannot be compiled before torch 2.12
+from ltk.numerics import full_precision
 
 
 class CosineClassifier(nn.Module):
@@ -76,11 +74,6 @@ def linear_parameters(classifier: nn.Module) -> tuple[Tensor, Tensor]:
         f"stage one has no linear or cosine classifier to continue ({type(classifier).__name__})",
         "Use a recipe that trains a fresh one: crt or balanced-softmax.",
     )
-
-
-def full_precision(device: torch.device) -> AbstractContextManager[object]:
-    """Return a context in which autocast is off."""
-    return torch.autocast(device.type, enabled=False) if device.type in _AUTOCAST else nullcontext()
 
 
 def create_mlp(*widths: int, norm: bool = False) -> nn.Sequential:

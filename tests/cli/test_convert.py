@@ -123,6 +123,23 @@ def test_hostile_files_cost_no_import_of_torch_and_leave_nothing(folder: Path) -
     assert time.monotonic() - before < 10
 
 
+def test_the_scale_of_training_is_told_for_every_data_set(folder: Path) -> None:
+    for arguments in ((), ("--classifier", folder / "stage2.pth", "--dataset", "cifar10", "--force")):
+        result = run(folder / "stage1.pth", *arguments)
+        assert "30 in stage 1, 20 in stage 2 on CIFAR, 15 on Places-LT" in result.output
+
+
+@pytest.mark.parametrize("target", ["timm", "legacy-bagmar"])
+def test_what_was_never_converted_cannot_go_back(target: str, folder: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file(net_weights(), folder / "theirs.safetensors")
+    for name in ("stage1.pth", "theirs.safetensors"):
+        result = run(folder / name, "--to", target)
+        assert code_of(result) == 3
+        assert message_of(result) == f"{folder / name} was not written by ltk Convert it first: ltk convert FILE"
+
+
 def test_bad_input(folder: Path) -> None:
     (folder / "cut.pth").write_bytes((folder / "stage1.pth").read_bytes()[:5000])
     (folder / "page.pth").write_text("<!DOCTYPE html>quota exceeded")

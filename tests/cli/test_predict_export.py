@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,21 @@ def test_hidden_files_are_left_out_as_in_training(place: Path) -> None:
     assert find_images([Path(".dot"), Path("new/.hidden.png")]) == [Path(".dot/in/d.png"), Path("new/.hidden.png")]
 
 
+def test_files_of_other_kinds_are_counted() -> None:
+    for name in ("new/a.png", "new/b.HEIC", "new/sub/c.heic", "new/notes.txt"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).touch()
+    others: Counter[str] = Counter()
+    assert find_images([Path("new")], others) == [Path("new/a.png")]
+    assert others == {".heic": 2}
+    done = CliRunner().invoke(app, ["predict", "ce-001", "new"])
+    assert "Warning: 2 files of kinds that ltk does not read, left out: 2 .heic" in done.stderr
+    Path("new/a.png").unlink()
+    with pytest.raises(DataError, match="no images in new") as caught:
+        find_images([Path("new")])
+    assert "2 .heic" in caught.value.hint
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -79,3 +95,30 @@ def test_the_name_of_a_file_says_its_format(arguments: tuple[str, ...], expected
     assert isinstance(fault, UsageError)
     assert fault.hint == expected
     assert sorted(place.rglob("*")) == before
+
+
+def test_links_are_followed_as_in_training(place: Path) -> None:
+    for name in ("new/a/1.png", "real/2.png", "outside/3.png"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).touch()
+    Path("new/ash").symlink_to("../real")
+    Path("new/a/more").symlink_to(place / "outside")
+    Path("new/gone.png").symlink_to("nowhere")
+    expected = ["new/a/1.png", "new/a/more/3.png", "new/ash/2.png", "new/gone.png"]
+    assert find_images([Path("new")]) == [Path(name) for name in expected]
+    assert find_images([place / "new"]) == [place / name for name in expected]
+
+
+def test_links_that_lead_around_are_an_error() -> None:
+    for name in ("new/a", "b"):
+        Path(name).mkdir()
+    Path("new/a/over").symlink_to("../../b")
+    Path("b/back").symlink_to("../new/a")
+    with pytest.raises(DataError, match="new/a/over/back is a link to a folder it lies in"):
+        find_images([Path("new")])
+
+
+def test_an_export_needs_a_name_that_libraries_can_open() -> None:
+    fault = fault_of("export", "ce-001", "--out", "\udcff.pt2")
+    assert isinstance(fault, UsageError)
+    assert fault.message == r"--out \xff.pt2 is not UTF-8"

@@ -89,6 +89,7 @@ def test_version_names_what_matters() -> None:
         (["train", "ce", "--set", "optim.momentun=0.9"], 2, "momentum"),
         (["train", "ce", "--set", "lr"], 2, "section.key=value"),
         (["train", "glmc", "--set", "method.contrast_wieght=1"], 2, "contrast_weight"),
+        (["train", "glmc", "--set", "method.gama=0.5"], 2, "ltk config METHOD"),
         (["train", "ce", "--imb", "0"], 2, "imbalance"),
         (["train", "ce", "--imb", "-1"], 2, "imbalance"),
         (["train", "ce", "--imb", "nan"], 2, "imbalance"),
@@ -106,6 +107,9 @@ def test_version_names_what_matters() -> None:
         (["train", "absent.toml"], 2, "absent.toml"),
         (["eval", "absent"], 3, "absent"),
         (["eval"], 3, "no run"),
+        (["eval", "--adjust", "logit-adjustment"], 2, "--adjust: Input should be 'none', 'la'"),
+        (["eval", "--adjust", "logit-adjustment"], 2, "See: ltk eval --help"),
+        (["completions", "bsh"], 2, "unknown shell 'bsh' Did you mean 'bash'"),
     ],
 )
 def test_user_mistakes(arguments: list[str], code: int, expected: str, tmp_path: Path) -> None:
@@ -189,6 +193,25 @@ def test_completions_are_answered(shell: str, words: dict[str, str]) -> None:
     assert "--imb-type" in done.stdout
     assert "Usage" not in done.stdout
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("train --engine ", ["auto", "eager", "compile", "graph"]),
+        ("train --precision b", ["bf16"]),
+        ("train --lr-rule l", ["linear"]),
+        ("train --imb-type s", ["step"]),
+        ("train --subset g", ["glmc", "glmc-replacement"]),
+        ("eval --adjust p", ["pn", "pn-inductive"]),
+        ("completions z", ["zsh"]),
+    ],
+)
+def test_values_are_completed(words: str, expected: list[str]) -> None:
+    line = {"COMP_WORDS": f"ltk {words}", "COMP_CWORD": str(len(words.split(" "))), "_LTK_COMPLETE": "complete_bash"}
+    env = {**os.environ, **line}
+    done = subprocess.run([Path(sys.executable).with_name("ltk")], capture_output=True, text=True, env=env, timeout=60)
+    assert done.stdout.split() == expected
 
 
 def test_the_app_is_a_typer_app() -> None:

@@ -11,6 +11,7 @@ import io
 import pathlib
 import pickle
 import types
+import typing
 import zipfile
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.amp.grad_scaler import OptState
+from torch.distributed.algorithms.join import _JoinConfig
 
 
 def save(content: Any, **options: Any) -> bytes:
@@ -112,6 +115,11 @@ def _tied() -> dict[str, Any]:
     return {"encoder.weight": weight, "decoder.weight": weight}
 
 
+def _types() -> list[Any]:
+    optional = typing.Optional[int]  # noqa: UP045  pickled otherwise than int | None
+    return [typing.Any, optional, int | None, list[int] | None, list[int], type(None), ..., NotImplemented]
+
+
 def _dtypes() -> dict[str, Any]:
     values = torch.tensor([1.0, -2.0, 0.5])
     kinds = [torch.float16, torch.bfloat16, torch.float64, torch.complex64, torch.float8_e4m3fn, torch.float8_e5m2]
@@ -164,6 +172,14 @@ HONEST: dict[str, Callable[[], bytes]] = {
             a={1, 2}, b=frozenset("x"), c=1 + 2j, d=b"raw", e=None, f=1 << 80, g=float("inf"), h=(1, (2,)), i=range(3)
         )
     ),
+    "version of torch": lambda: save(weights(torch_version=torch.__version__)),
+    "types": lambda: save(weights(a=_types())),
+    "types, protocol 4": lambda: save(weights(a=_types()), pickle_protocol=4),
+    "generators": lambda: save(
+        weights(torch=torch.Generator(), numpy=np.random.default_rng(3), old=np.random.RandomState(1))
+    ),
+    "settings of DistributedDataParallel": lambda: save(weights(join=_JoinConfig(False, False, True))),
+    "state of a scaler": lambda: save(weights(state=OptState.READY)),
     "simple namespace": lambda: save(weights(ns=types.SimpleNamespace(a=1))),
     "holds itself": lambda: save(weights(loop=_loop())),
 }

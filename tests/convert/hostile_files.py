@@ -101,6 +101,17 @@ def payload(module: str, attribute: str, *arguments: str) -> Builder:
     return build
 
 
+def _global(module: str, attribute: str) -> bytes:
+    """Push module.attribute, whose attribute may be dotted."""
+    return text(module) + text(attribute) + b"\x93"
+
+
+def beyond(module: str, attribute: str) -> Builder:
+    """A checkpoint of protocol 4 that calls something by a path through a module that an ordinary module imports."""
+    called = _global(module, attribute) + text("x") + b"\x85R"
+    return lambda: zipped(b"\x80\x04}(" + text("x") + called + b"u.")
+
+
 def command(marker: Path | str) -> str:
     """A shell command that leaves a mark."""
     return f"touch {marker}"
@@ -152,6 +163,28 @@ def payloads(marker: Path | str) -> dict[str, Builder]:
         ),
         "state with code": lambda: zipped(b"\x80\x02cpkg\nThing\n)R}" + text("x") + b"cos\nsystem\nsb."),
         "call of a call": lambda: zipped(b"\x80\x02" + call("functools", "partial") + b")R."),
+        "past a module of torch": beyond("torch.nn.modules.module", "torch.storage._load_from_bytes"),
+        "past the optimiser": beyond("torch.optim.optimizer", "torch.hub.load"),
+        "past timm": beyond("timm.models.resnet", "torch.storage._load_from_bytes"),
+        "past torchvision": beyond("torchvision.transforms.transforms", "torch.storage._load_from_bytes"),
+        "past an alias": beyond("torch.nn.parallel.distributed", "dist.rpc.Anything"),
+        "past numpy": beyond("sklearn.base", "np.load"),
+        "called by a rebuilder": lambda: zipped(
+            b"\x80\x02ctorch._tensor\n_rebuild_from_type_v2\n(ctorch.hub\nload\nctorch\nTensor\n("
+            + text("x")
+            + b"t}tR."
+        ),
+        "called by a generator": lambda: zipped(
+            b"\x80\x02cnumpy.random._pickle\n__generator_ctor\n(" + text("x") + b"ctorch.hub\nload\ntR."
+        ),
+        "partial, called by a generator": lambda: zipped(
+            b"\x80\x02cnumpy.random._pickle\n__generator_ctor\n(" + text("x") + call("functools", "partial") + b"tR."
+        ),
+        "constructor that calls": payload("torch.optim.lr_scheduler", "LambdaLR", "x", "y"),
+        "maker of classes": payload("builtins", "type", "a", "b", "c"),
+        "item of anything": payload("_operator", "getitem", "a", "b"),
+        "operator alone": payload("_operator", "or_", "a", "b"),
+        "reduce": payload("functools", "reduce", "a", "b"),
         "extension registry": lambda: zipped(b"\x80\x02\x82\x01)R."),
     }
 
@@ -249,6 +282,36 @@ def _doubled(times: int) -> bytes:
     return b"]\x94" + b"".join(b"(h" + bytes([i]) + b"h" + bytes([i]) + b"l\x94" for i in range(times))
 
 
+def _doubling_modules() -> bytes:
+    """Modules of two kilobytes, each of which holds the one before twice."""
+    slots = b"}(U\x0b_parameters}U\x08_buffers}U\x08_modules}"
+    content = b"\x80\x02cpkg\nThing\n)\x81q\x00" + slots + b"ub"
+    for i in range(1, 40):
+        before = b"h" + bytes([i - 1])
+        content += b"cpkg\nThing\n)\x81q" + bytes([i]) + slots + b"(U\x01a" + before + b"U\x01b" + before + b"uub"
+    return zipped(content + b".")
+
+
+def _shared_submodules() -> bytes:
+    """A thousand modules that share one dictionary of ten thousand things that are none."""
+    pairs = b"".join(b"M" + struct.pack("<H", i) + b"N" for i in range(10_000))
+    one = b"cpkg\nThing\n)\x81}(U\x0b_parameters}U\x08_modulesh\x00ub"
+    return zipped(b"\x80\x02}(" + pairs + b"uq\x000(" + one * 1000 + b"l.")
+
+
+def _many_copies() -> bytes:
+    """A dictionary of three thousand entries, copied eight thousand times."""
+    pairs = b"".join(b"M" + struct.pack("<H", i) + b"N" for i in range(3000))
+    start = b"\x80\x02ccollections\nOrderedDict\nq\x000}(" + pairs + b"u\x85q\x010"
+    return zipped(start + b"h\x00h\x01R0" * 8000 + b"N.")
+
+
+def _many_bytes() -> bytes:
+    """A text of thirty thousand letters, turned into bytes a thousand times."""
+    start = b"\x80\x02c_codecs\nencode\nq\x000" + text("a" * 30_000) + text("latin1") + b"\x86q\x010"
+    return zipped(start + b"h\x00h\x01R0" * 1000 + b"N.")
+
+
 def _few_bytes_many_values() -> bytes:
     """Half a million values from 700 bytes, none of them too deep."""
     return zipped(b"\x80\x02" + _doubled(18) + b".")
@@ -311,6 +374,10 @@ HOSTILE: dict[str, Builder] = {
     "stride 0 bomb": _one(4, 0, (1 << 20, 1 << 20), (0, 0)),
     "many windows of one storage": _many_windows,
     "doubling lists": _laughs,
+    "doubling modules": _doubling_modules,
+    "shared submodules": _shared_submodules,
+    "many copies": _many_copies,
+    "many bytes": _many_bytes,
     "beyond the storage": _one(4, 0, (5,), (1,)),
     "offset beyond the storage": _one(4, 3, (2,), (1,)),
     "stride beyond the storage": _one(4, 0, (2,), (4,)),
@@ -384,6 +451,8 @@ DAMAGED: dict[str, Builder] = {
     "truth for a size": lambda: _raw_safetensors(
         b'{"a":{"dtype":"F32","shape":[true,2],"data_offsets":[0,8]}}', bytes(8)
     ),
+    "quantised": lambda: zipped(entries(("w", storage("0", 4, "QInt8Storage"))), {"0": bytes(4)}),
+    "endless name": lambda: zipped(b"\x80\x04" + _global("a" * 600, "b") + b"."),
     "unknown persistent id": lambda: zipped(b"\x80\x02NQ."),
     "cut safetensors": lambda: _safetensors({"a": [0, 8], "b": [8, 16]}, 12),
     "safetensors with more": lambda: _safetensors({"a": [0, 8]}, 12),

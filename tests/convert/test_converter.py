@@ -165,6 +165,80 @@ def test_files_without_a_network(tree: Any, tmp_path: Path) -> None:
         convert_tree(tree, tmp_path)
 
 
+def test_names_at_the_top_cannot_write_to_the_terminal(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        convert_tree({"a\nfake: ok": 3, "b\x1b[31m": {"c\nd": torch.ones(3)}}, tmp_path)
+    assert caught.value.hint == r"At its top it holds: a\nfake: ok, b\x1b[31m/c\nd."
+
+
+@pytest.mark.parametrize("many", [9, 50])
+def test_what_a_file_holds_is_told_in_a_line(many: int, small: Tree, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"holds {many} networks: .* and {many - 8} more") as caught:
+        convert_tree([small["state_dict"] for _ in range(many)], tmp_path)
+    assert len(caught.value.message) < 500
+
+
+LOSSES = [
+    torch.nn.CrossEntropyLoss(weight=torch.ones(10)),
+    torch.nn.CrossEntropyLoss(weight=torch.ones(10)).state_dict(),
+    {"per.class": torch.zeros(3)},
+]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_weights_of_a_loss_are_no_network(loss: Any, small: Tree, tmp_path: Path) -> None:
+    conversion, _ = convert_tree(small | {"criterion": loss}, tmp_path)
+    assert [row.note for row in conversion.account.rows if row.source.startswith("criterion/")] == [
+        "belongs to no layer"
+    ]
+
+
+def test_a_layer_under_two_names(tmp_path: Path) -> None:
+    example = legacy.plain(legacy.resnet(), 9)
+    twice = example.tree | {f"classifier.{name}": example.tree[f"fc.{name}"] for name in ("weight", "bias")}
+    conversion, out = convert_tree(twice, tmp_path)
+    assert_same_logits(out, example.forward, 64)
+    notes = {row.source: row.note for row in conversion.account.rows if row.fate == "ignored"}
+    assert notes == {f"classifier.{name}": f"another name of fc.{name}" for name in ("weight", "bias")}
+    twice["classifier.bias"] = twice["classifier.bias"].clone()
+    with pytest.raises(DataError, match="no known format"):
+        convert_tree(twice, tmp_path)
+
+
+@pytest.mark.parametrize("claim", ["resnetblur18", "resnetblur18.in1k", "resnet18", "resnet50", "vgg", None, 3])
+def test_the_architecture_that_a_file_names(claim: Any, tmp_path: Path) -> None:
+    """Blurring holds no tensors: a blurring ResNet has the names and shapes of a plain one."""
+    import timm
+
+    name = "resnetblur18" if claim and "blur" in str(claim) else "resnet18"
+    net = legacy.filled(timm.create_model(name, num_classes=7))
+    conversion, out = convert_tree({"arch": claim, "state_dict": net.state_dict()}, tmp_path)
+    assert conversion.recognition.backbone.name == name
+    assert_same_logits(out, net, 64)
+    notes = [note for note in conversion.notes if "resnetblur18" in note]
+    assert len(notes) == (claim not in ("resnet18", "resnetblur18", "resnetblur18.in1k"))
+
+
+def test_the_architecture_that_a_file_names_of_another_format(tmp_path: Path) -> None:
+    import timm
+
+    net: Any = legacy.filled(timm.create_model("resnetblur18", num_classes=7))
+    state = {name.replace("fc.", "linear."): value for name, value in net.state_dict().items()}
+    conversion, out = convert_tree({"arch": "resnetblur18", "state_dict": state}, tmp_path)
+    assert conversion.recognition.name == "gcl-ce"
+    assert_same_logits(out, net, 64)
+
+
+def test_the_architecture_that_a_file_names_chooses_among_those_that_fit(tmp_path: Path) -> None:
+    import timm
+
+    net = legacy.filled(timm.create_model("resnetaa50d", num_classes=3))
+    with pytest.raises(DataError, match="several architectures: resnet50d, resnetaa50d"):
+        convert_tree({"state_dict": net.state_dict()}, tmp_path)
+    _, out = convert_tree({"arch": "resnetaa50d", "state_dict": net.state_dict()}, tmp_path)
+    assert_same_logits(out, net, 64)
+
+
 ODD_NAMES = ["", "__metadata__", "a\nb.weight", "\x1b[31m.weight", "x" * 600, "\ud800.weight", 7, None, b"w"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -20,7 +21,17 @@ from ltk.convert.reader.limits import Limits
 from ltk.convert.reader.messages import ERROR, error_of, read_messages
 from ltk.errors import DataError, UnsafeError
 from tests.convert.honest_files import HONEST, save, weights
-from tests.convert.hostile_files import DAMAGED, EXPECTED, HOSTILE, ODD, Builder, payloads, two_types
+from tests.convert.hostile_files import (
+    DAMAGED,
+    EXPECTED,
+    HOSTILE,
+    ODD,
+    Builder,
+    payloads,
+    rezip_of,
+    two_types,
+    zipped,
+)
 from tests.convert.reading import flat, read_here
 
 ROOT = Path(__file__).parents[2]
@@ -86,6 +97,53 @@ def test_warnings_name_what_cannot_be_checked_and_what_is_inert() -> None:
     assert "argparse.Namespace" in read_here(HONEST["namespace"]()).warnings[0]
     assert "4 bytes after the end" in read_here(save(weights()) + b"tail").warnings[0]
     assert read_here(save(weights())).warnings == []
+
+
+def test_names_of_a_file_cannot_write_to_the_terminal() -> None:
+    evil = b"\x80\x04\x8c\x03pkg\x8c\x0f\x1b[31mEvil\nfake:\x93)R."
+    (warning,) = read_here(zipped(evil)).warnings
+    assert warning == r"objects read as inert data: pkg.\x1b[31mEvil\nfake:"
+    with pytest.raises(UnsafeError) as caught:
+        read_here(zipped(evil.replace(b"\x03pkg", b"\x02os")))
+    assert r"os.\x1b[31mEvil\nfake:" in caught.value.message
+    with pytest.raises(DataError, match=r"kind \(\\x1b\[2J\)"):
+        read_here(zipped(b"\x80\x02ctorch._utils\n_rebuild_\x1b[2J\n)R."))
+
+
+def test_buffers_that_are_not_saved_are_left_out() -> None:
+    for protocol in (2, 4):
+        module = torch.nn.Linear(2, 2)
+        module.register_buffer("transient", torch.zeros(3), persistent=False)
+        tree = read_here(save(module, pickle_protocol=protocol)).tree()
+        assert set(tree) == {"weight", "bias"}
+
+
+def test_a_pickle_of_tensors_says_how_to_save_it() -> None:
+    with pytest.raises(UnsafeError, match="which unpickles what it is given") as caught:
+        read_here(pickle.dumps(weights(), protocol=2))
+    assert "torch.save" in caught.value.hint
+
+
+OTHER_KINDS = {
+    "PNG": b"\x89PNG\r\n\x1a\n" + bytes(50),
+    "JPEG": b"\xff\xd8\xff\xe0" + bytes(50),
+    "PDF": b"%PDF-1.7\n",
+    "Zstandard": b"\x28\xb5\x2f\xfd" + bytes(30),
+    "ONNX": b"\x08\x07\x12\x07pytorch" + bytes(50),
+    "JSON": b'{"error": {"code": 404}}',
+    "JSON ": b'{"error":{"code":404}}',
+    "HTML": "<html>".encode("utf-16"),
+    "npz": rezip_of({"a.npy": b"\x93NUMPY"}),
+    "joblib": b"\x80\x04cjoblib.numpy_pickle\nNumpyArrayWrapper\n)\x81}b\x00\x00\x00",
+    "quantised": DAMAGED["quantised"](),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_KINDS)
+def test_other_kinds_of_files_are_named(kind: str) -> None:
+    with pytest.raises(DataError, match=kind.strip()) as caught:
+        read_here(OTHER_KINDS[kind])
+    assert "unpack it" not in caught.value.hint
 
 
 def test_windows_of_two_types_may_share_a_storage() -> None:
@@ -188,6 +246,9 @@ def test_what_is_no_file(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "none.pth")
     with pytest.raises(DataError, match="not a file"):
         read_checkpoint(tmp_path)
+    with pytest.raises(DataError) as caught:
+        read_checkpoint(tmp_path)
+    assert caught.value.message.count(str(tmp_path)) == 1
 
 
 def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:

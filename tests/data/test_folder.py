@@ -156,6 +156,11 @@ def test_pipes_and_loops_do_not_hang(write_images: WriteImages) -> None:
     (root / "train/a/again").symlink_to(root / "train")
     with pytest.raises(DataError, match="a link to a folder it lies in"):
         open_source("folder", root=root)
+    (root / "train/a/again").unlink()
+    (root / "train/a/over").symlink_to("../b")
+    (root / "train/b/back").symlink_to("../a")
+    with pytest.raises(DataError, match="train/a/over/back is a link to a folder it lies in"):
+        open_source("folder", root=root)
 
 
 def test_file_names_that_are_not_text_are_kept(write_images: WriteImages, tmp_path: Path) -> None:

@@ -169,6 +169,23 @@ def test_other_tables_are_refused(file: Path, text: str, words: str) -> None:
         parse_table(file)
 
 
+@pytest.mark.parametrize(
+    ("header", "hint"),
+    [
+        ("file,class", "The first line must be: path,label[,group,split]"),
+        ("path;label", "The first line must be: path,label[,group,split], with commas and not ';' between"),
+        ("path\tlabel", "The first line must be: path,label[,group,split], with commas and not '\\t' between"),
+    ],
+)
+def test_the_first_line_of_other_tables_is_shown(header: str, hint: str, file: Path) -> None:
+    file.write_text(f"{header}\na,b\n")
+    with pytest.raises(DataError) as caught:
+        parse_table(file)
+    shown = header.replace("\t", "\\t")
+    assert caught.value.message == f"{file} has no columns 'path' and 'label', its first line is: {shown}"
+    assert caught.value.hint == hint
+
+
 def test_a_missing_group_column_is_named(file: Path) -> None:
     file.write_text("path,label,lot\na,b,1\n")
     with pytest.raises(UsageError, match="no column 'animal'"):
@@ -184,3 +201,25 @@ def test_tables_stay_below_the_root_too(file: Path) -> None:
 def test_blank_groups_are_called_by_the_path(file: Path) -> None:
     file.write_text("path,label,group\na.png,x,1\nb.png,x, \nc.png,y,\n")
     assert parse_table(file).lots == ["1", "b.png", "c.png"]
+
+
+@pytest.mark.parametrize(
+    ("titles", "column"),
+    [
+        ("path,label,label", "label"),
+        ("Path,label,path", "path"),
+        ("path,label,split,Split ", "split"),
+        ("path,label,group,group", "group"),
+        ("path,label,Lot,lot", "lot"),
+    ],
+)
+def test_a_column_that_is_read_stands_once(file: Path, titles: str, column: str) -> None:
+    values = ",".join("a.png" if title.lower() == "path" else "train" for title in titles.split(","))
+    file.write_text(f"{titles}\n{values}\n")
+    with pytest.raises(DataError, match=f"column '{column}' is there 2 times"):
+        parse_table(file, group_col="lot" if column == "lot" else "group")
+
+
+def test_a_column_that_is_not_read_may_stand_twice(file: Path) -> None:
+    file.write_text("path,label,note,note\na.png,0,x,y\n")
+    assert parse_table(file).names == ["a.png"]

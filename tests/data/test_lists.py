@@ -214,6 +214,17 @@ def test_paths_in_two_splits_are_noted(root: Path, tmp_path: Path) -> None:
     assert open_source("csv", root=root, csv=table).notes == ("1 path in both train and test: ant/0.png",)
 
 
+def test_one_path_may_be_written_in_several_ways(root: Path, tmp_path: Path) -> None:
+    train = write_list(tmp_path / "train.txt", ["ant/0.png", "ant//1.png", "ant/1.png", "bee/0.png"])
+    test = write_list(tmp_path / "test.txt", ["./ant/0.png", "bee/./4.png"])
+    test.write_text(test.read_text() + "bee/../bee/0.png 0\n")
+    assert open_source("list", root=root, train_list=train, test_list=test, allow_outside=True).notes == (
+        "2 paths in both train and test: ant/0.png, bee/0.png",
+        "1 path twice in train: ant/1.png",
+        "1 path with two labels: bee/0.png",
+    )
+
+
 def test_paths_with_two_labels_are_noted(root: Path, tmp_path: Path) -> None:
     train = write_list(tmp_path / "train.txt", INSECTS)
     train.write_text(train.read_text() + "ant/5.png 1\n")
@@ -228,3 +239,12 @@ def test_paths_with_two_labels_are_noted(root: Path, tmp_path: Path) -> None:
     )
     table = write_table(tmp_path / "t.csv", "path,label", [*(f"{n},{n[:3]}" for n in INSECTS), "ant/0.png,bee"])
     assert "1 path with two labels: ant/0.png" in open_source("csv", root=root, csv=table).notes
+
+
+def test_labels_that_look_alike_are_named(root: Path, tmp_path: Path) -> None:
+    rows = "".join(f"ant/{i}.png,cat\nbee/{i}.png,CAT\n" for i in range(10))
+    (tmp_path / "t.csv").write_text(f"path,label\n{rows}")
+    source = open_source("csv", root=root, csv=tmp_path / "t.csv")
+    assert source.class_names == ("CAT", "cat")
+    words = "which differ only in letter case or in how accents are encoded"
+    assert f"two classes are called 'CAT' and 'cat', {words}" in source.notes

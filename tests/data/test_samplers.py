@@ -15,7 +15,6 @@ from ltk.data.samplers import (
     create_sampler,
     effective_number_weights,
     power_weights,
-    shard,
 )
 from ltk.draws import make_key
 from ltk.errors import UsageError
@@ -86,23 +85,33 @@ def test_orders_are_functions_of_key_and_epoch(name: str) -> None:
     assert not torch.equal(order, first.order(make_key(4), 4))
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
-@pytest.mark.parametrize("world", [1, 2, 3])
-def test_processes_share_the_order_of_one(name: str, world: int) -> None:
-    order = create(name, num_samples=100).order(KEY, 1)
-    parts = [shard(order, rank, world) for rank in range(world)]
-    rebuilt = torch.full((100,), -1)
-    for rank, part in enumerate(parts):
-        rebuilt[rank::world] = part
-    assert torch.equal(rebuilt, order)
-    batch = torch.cat([part[:4] for part in parts])
-    assert sorted(batch.tolist()) == sorted(order[: 4 * world].tolist())
-
-
 def test_uniform_visits_each_image_once() -> None:
     assert sorted(create("uniform").order(KEY, 0).tolist()) == list(range(len(LABELS)))
     twice = Counter(create("uniform", num_samples=2 * len(LABELS) + 3).order(KEY, 0).tolist())
     assert set(twice.values()) == {2, 3}
+
+
+def test_every_pass_over_the_images_has_an_order_of_its_own() -> None:
+    first, second = create("uniform", num_samples=2 * len(LABELS)).order(KEY, 0).split(len(LABELS))
+    assert sorted(first.tolist()) == sorted(second.tolist())
+    assert not torch.equal(first, second)
+
+
+def test_weighted_draws_have_48_random_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With 24 of them a class could not be rarer than one in 16 million, and its share would be rounded to that."""
+    points: list[torch.Tensor] = []
+    search = torch.searchsorted
+
+    def spy(edges: torch.Tensor, point: torch.Tensor, **options: Any) -> torch.Tensor:
+        points.append(point)
+        return search(edges, point, **options)
+
+    monkeypatch.setattr(torch, "searchsorted", spy)
+    create("class-balanced", num_samples=1000).order(KEY, 0)
+    fine = points[0] * 2.0**24 % 1
+    assert torch.equal(fine * 2.0**24 % 1, torch.zeros_like(fine))
+    assert len(fine.unique()) > 990
+    assert fine.mean().item() == pytest.approx(0.5, abs=0.05)
 
 
 @pytest.mark.parametrize(

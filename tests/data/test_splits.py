@@ -10,7 +10,7 @@ import torch
 
 from ltk.data.base import ArraySplit, Source
 from ltk.data.sources import open_source
-from ltk.data.splits import Manifest, create_manifest
+from ltk.data.splits import Manifest, create_manifest, note_held_out
 from ltk.errors import DataError, UsageError
 
 
@@ -185,3 +185,17 @@ def test_an_empty_validation_split_is_refused() -> None:
     source.splits["train"].lots = ["one"] * 16
     with pytest.raises(DataError, match="no image can be drawn for val: of 1 group"):
         create_manifest(source, val=0.2)
+
+
+@pytest.mark.parametrize(
+    ("val", "notes"),
+    [
+        (2, ["val: 1 of 2 classes cannot spare 2 images", "val has no image of 1 class: b"]),
+        (0.2, ["val has no image of 1 class: b"]),
+    ],
+)
+def test_classes_without_validation_images_are_noted(val: float, notes: list[str]) -> None:
+    source = create_source([0] * 9 + [1])
+    found = note_held_out(create_manifest(source, val=val), source)
+    assert [note[: len(start)] for note, start in zip(found, notes, strict=True)] == notes
+    assert note_held_out(create_manifest(source), source) == ()

@@ -68,7 +68,8 @@ def test_flip_rate() -> None:
 @pytest.mark.parametrize(("side", "scale"), [(32, (0.2, 1.0)), (256, (0.08, 1.0))])
 def test_resized_crop_boxes_are_torchvisions(side: int, scale: tuple[float, float]) -> None:
     ratio = (3 / 4, 4 / 3)
-    top, left, height, width = steps.draw_resized_crop(make_keys(), side, side, scale, ratio).unbind(1)
+    sides = torch.tensor([side])
+    top, left, height, width = steps.draw_resized_crop(make_keys(), sides, sides, scale, ratio).unbind(1)
     assert ((top >= 0) & (left >= 0) & (top + height <= side) & (left + width <= side)).all()
     torch.manual_seed(0)
     image = torch.empty(3, side, side)
@@ -82,7 +83,9 @@ def test_resized_crop_boxes_are_torchvisions(side: int, scale: tuple[float, floa
 @pytest.mark.parametrize(("height", "width"), [(20, 100), (100, 20), (64, 64)])
 def test_resized_crop_falls_back_to_torchvisions_central_box(height: int, width: int) -> None:
     scale = (1.5, 1.6)  # a box larger than the image never fits
-    boxes = steps.draw_resized_crop(make_keys()[:3], height, width, scale, (3 / 4, 4 / 3))
+    boxes = steps.draw_resized_crop(
+        make_keys()[:3], torch.tensor([height]), torch.tensor([width]), scale, (3 / 4, 4 / 3)
+    )
     expected = T.RandomResizedCrop.get_params(torch.empty(3, height, width), list(scale), [3 / 4, 4 / 3])
     assert boxes.tolist() == [list(expected)] * 3
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +14,13 @@ import psutil
 ROOT = Path(__file__).parents[2]
 TRAIN = ["train", "ce", "--dataset", "digits", "--device", "cpu", "--precision", "fp32", "--set", "run.threads=1"]
 TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
+
+
+def free_port() -> int:
+    """Return the number of a port that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def start_python(*arguments: str, folder: Path = ROOT, python_path: Path = ROOT) -> subprocess.Popen[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from ltk import draws
 from ltk.checkpoint import load_checkpoint
 from ltk.engine.fit import fit, resume
 from ltk.files import LAST
+from tests.distributed.jobs import free_port
 from tests.test_resume import assert_same_end
 
 ROOT = Path(__file__).parents[2]
@@ -37,12 +37,6 @@ def _load_worker() -> Any:
 
 
 worker = _load_worker()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 Results = list[dict[str, Any]]
@@ -118,7 +112,7 @@ def test_gcl_mixes_within_a_process(
         weight, partner_B = draws.mixing(key, size // 2, alpha)
         return weight, torch.cat((partner_B, partner_B + size // 2))
 
-    monkeypatch.setattr("ltk.methods.gcl.draws", SimpleNamespace(**vars(draws) | {"mixing": halves}))
+    monkeypatch.setattr("ltk.methods.mixing.draws", SimpleNamespace(**vars(draws) | {"mixing": halves}))
     alone = fit(worker.create_case(worker.OTHER["gcl-mixup"]), out=tmp_path / "run").records
     assert losses(pair[1][0]["gcl-mixup"]["records"]) == pytest.approx(losses(alone), rel=TOLERANCE)
 
@@ -157,6 +151,13 @@ def test_each_rank_drops_out_by_itself_and_goes_on_where_it_stopped(pair: tuple[
     states = load_checkpoint(folder / "dropout" / "checkpoints" / LAST).part("rng")
     assert states.keys() == {"cpu", "cpu.1"}
     assert not torch.equal(states["cpu"], states["cpu.1"])
+
+
+def test_three_processes_go_on_where_they_stopped(tmp_path: Path) -> None:
+    """Three numbers have more than one sum, by their order; and all processes take the threads of the first."""
+    results = train_together(tmp_path, 3, worker.THREADS)
+    assert [result[worker.THREADS]["threads"] for result in results] == [1, 1, 1]
+    assert_same_end(tmp_path / worker.THREADS, tmp_path / f"{worker.THREADS}-parts")
 
 
 def test_only_the_first_rank_wrote(pair: tuple[Path, list[dict[str, Any]]]) -> None:

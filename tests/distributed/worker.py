@@ -19,6 +19,7 @@ from torch import Tensor
 from ltk import distributed
 from ltk.config import RunConfig
 from ltk.config_text import create_config
+from ltk.engine import device
 from ltk.engine import fit as fit_module
 from ltk.engine.fit import fit, resume
 from ltk.engine.parallel import process_group
@@ -30,6 +31,7 @@ from ltk.methods.baselines import CrossEntropy
 from ltk.types import Batch, Progress, StepOutput
 
 EPOCHS = 2
+THREADS = "threads"
 SAME: dict[str, dict[str, Any]] = {
     "ce": {"name": "ce"},
     "focal": {"name": "focal"},
@@ -50,10 +52,10 @@ OTHER: dict[str, dict[str, Any]] = {
 }
 
 
-def create_case(method: Mapping[str, Any], **run: Any) -> RunConfig:
+def create_case(method: Mapping[str, Any], batch_size: int = 64, **run: Any) -> RunConfig:
     """Digits on a network without batch normalisation, whose steps do not depend on how a batch is shared out."""
     backbone = {"backbone": "convnext_atto", "options": {"depths": [1, 1, 1, 1], "dims": [8, 12, 16, 24]}}
-    options = {"lr": 0.02, "batch_size": 64, "epochs": EPOCHS, "schedule": {"kind": "constant"}}
+    options = {"lr": 0.02, "batch_size": batch_size, "epochs": EPOCHS, "schedule": {"kind": "constant"}}
     tree = {
         "data": {"dataset": "digits", "imb": 55, "image_size": 32},
         "model": backbone,
@@ -117,15 +119,30 @@ def train(name: str, config: RunConfig, folder: Path) -> dict[str, Any]:
     }
 
 
+def train_in_parts(config: RunConfig, run: Path) -> None:
+    """Train a run with a stop in it."""
+    with suppress(StoppedError):
+        fit(config, out=run, reporter=StopAt())
+    resume(run)
+
+
 def train_with_dropout(folder: Path) -> None:
     """Train a run that drops paths, and the same one with a stop in it."""
     config = create_case(SAME["ce"])
     model = config.model.model_copy(update={"options": config.model.options | {"drop_path_rate": 0.5}})
     config = config.model_copy(update={"model": model})
     fit(config, out=folder / "dropout")
-    with suppress(StoppedError):
-        fit(config, out=folder / "dropout-parts", reporter=StopAt())
-    resume(folder / "dropout-parts")
+    train_in_parts(config, folder / "dropout-parts")
+
+
+def train_with_own_threads(folder: Path) -> dict[str, Any]:
+    """Train a run for which each process finds another number of threads to be the fastest, and one with a stop."""
+    device.probe_threads = lambda cores, seconds=0.2: 1 + distributed.rank()
+    config = create_case(SAME["ce"], batch_size=66, threads=0)
+    fit(config, out=folder / THREADS)
+    threads = torch.get_num_threads()
+    train_in_parts(config, folder / f"{THREADS}-parts")
+    return {"threads": threads}
 
 
 def run_rank(folder: Path, names: list[str]) -> None:
@@ -135,7 +152,9 @@ def run_rank(folder: Path, names: list[str]) -> None:
     fit_module.__dict__["Trainer"] = Watched
     cases = SAME | OTHER
     with process_group(create_case(SAME["ce"]).run):
-        for name in names or cases:
+        if THREADS in names:
+            results[THREADS] = train_with_own_threads(folder)
+        for name in [name for name in names or cases if name != THREADS]:
             results[name] = train(name, create_case(cases[name]), folder)
         if not names:
             results["crt"] = train("crt", create_stage_two(folder / "ce"), folder)

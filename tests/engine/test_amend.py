@@ -23,6 +23,8 @@ def create_config(epochs: int, *overrides: str) -> RunConfig:
 def test_more_epochs_move_the_milestones_as_in_a_new_run() -> None:
     longer = amend_config(create_config(100), [("optim.epochs", 200)])
     assert longer.optim.schedule.milestones == create_config(200).optim.schedule.milestones == (160, 180)
+    for spelling in ("200", 200.0):
+        assert amend_config(create_config(100), [("optim.epochs", spelling)]) == longer
     lines = describe_amendments(create_config(100), longer)
     assert any("the learning rate follows the longer schedule" in line for line in lines)
     assert any(line.startswith("optim.schedule.milestones = [160, 180]") for line in lines)

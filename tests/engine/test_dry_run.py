@@ -29,7 +29,7 @@ def resolve(method: str = "ce", dataset: str = "digits", **options: Any) -> Reso
 
 
 def test_images_that_are_here_are_read_and_steps_of_the_whole_batch_timed() -> None:
-    figures = estimate(resolve().config)
+    figures = estimate(resolve().config).figures
     assert figures["measured"] == f"{STEPS} steps of 64 images on cpu, fp32, 1 thread"
     assert "images/s, once: " in figures["reading"]
     assert figures["steps"] == "60 epochs x 6 = 360"
@@ -40,15 +40,16 @@ def test_steps_are_those_of_the_loader() -> None:
     for sampler in ("uniform", "class-aware"):
         config = resolve("bagmar", optim__drop_last=True, method__sampler=sampler).config
         built = build(plan_data(config))
-        assert estimate(config, seconds=0.1)["steps"] == f"60 epochs x {built.loader.steps} = {60 * built.loader.steps}"
-        assert built.loader.steps == 342 // 64
+        steps = built.loader.steps
+        assert steps == 342 // 64
+        assert estimate(config, seconds=0.1).figures["steps"] == f"60 epochs x {steps} = {60 * steps}"
     left_out = resolve("ce", optim__batch_size=11).config
-    assert estimate(left_out, seconds=0.1)["steps"].startswith("60 epochs x 31")
+    assert estimate(left_out, seconds=0.1).figures["steps"].startswith("60 epochs x 31")
 
 
 def test_images_that_are_not_here_are_made_up(tmp_path: Any) -> None:
     config = resolve("paco", "imagenet-lt", data__root=tmp_path, data__image_size=28).config
-    figures = estimate(config, seconds=0.5)
+    figures = estimate(config, seconds=0.5).figures
     assert "made up in the right shape: the data set is not here" in figures["measured"]
     assert figures["reading"] == "not measured: there are no images"
     assert figures["training images"] == "115,846"
@@ -62,7 +63,7 @@ def test_images_of_the_users_own_must_be_here(tmp_path: Any) -> None:
 
 
 def test_a_batch_is_shared_out() -> None:
-    figures = estimate(resolve().config, devices=2, seconds=20)
+    figures = estimate(resolve().config, devices=2, seconds=20).figures
     assert "of 32 images" in figures["measured"]
     assert figures["views per step"] == "1 x 64, over 2 devices"
     with pytest.raises(UsageError, match="among 3 processes"):
@@ -101,8 +102,8 @@ def test_images_that_wait_in_memory_wait_there_once_for_each_process(monkeypatch
     """One process of a CPU run finds them in memory; two of them share it."""
     monkeypatch.setattr("ltk.data.banks.free_memory", lambda device: 342 * 8 * 8 * 4)  # of which 40 % may be taken
     config = resolve().config
-    assert "once" in estimate(config, seconds=0.1)["reading"]
-    assert "once" not in estimate(config, devices=2, seconds=0.1)["reading"]
+    assert "once" in estimate(config, seconds=0.1).figures["reading"]
+    assert "once" not in estimate(config, devices=2, seconds=0.1).figures["reading"]
 
 
 def test_the_learning_rate_is_said() -> None:

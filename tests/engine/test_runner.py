@@ -260,7 +260,8 @@ def test_a_profile_changes_no_number(start: int, create: Callable[[str], Method]
     eager, profiled = Run(create("glmc")), Run(create("glmc"))
     eager.train(eager.eager, range(3), start)
     notes: list[str] = []
-    profiled.train(ProfiledRunner(profiled.eager, graph_runner(profiled), tmp_path, notes.append), range(3), start)
+    runner = ProfiledRunner(profiled.eager, graph_runner(profiled), tmp_path, notes.append, EPOCHS)
+    profiled.train(runner, range(3), start)
     assert_same(eager, profiled)
     lines = (tmp_path / "profile.txt").read_text().splitlines()
     assert len(lines) == 10
@@ -276,6 +277,50 @@ def test_a_profile_changes_no_number(start: int, create: Callable[[str], Method]
     with gzip.open(tmp_path / "profile.json.gz", "rt") as file:
         names = {event.get("name") for event in json.load(file)["traceEvents"]}
     assert {"ltk.views", "ltk.forward", "ltk.update"} <= names
+
+
+@pytest.mark.parametrize(("left", "profiled"), [(1, 0), (3, 0), (4, 1), (6, 3)])
+def test_a_profile_ends_with_the_run(left: int, profiled: int, create: Callable[[str], Method], tmp_path: Path) -> None:
+    """A profiler that is never stopped takes the process with it."""
+    run, notes = Run(create("ce")), list[str]()
+    runner = ProfiledRunner(run.eager, run.eager, tmp_path, notes.append, EPOCHS)
+    run.train(runner, range(EPOCHS - 1, EPOCHS), run.loader.steps - left)
+    assert not torch.autograd.profiler._is_profiler_enabled
+    assert len(notes) == 1
+    assert notes[0].startswith(f"{profiled} step" if profiled else "no profile: too few steps")
+    assert (tmp_path / "profile.json.gz").exists() == bool(profiled)
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_profile_ends_where_the_run_is_stopped(
+    error: type[BaseException], create: Callable[[str], Method], tmp_path: Path
+) -> None:
+    run, notes = Run(create("ce")), list[str]()
+
+    def train() -> None:
+        for images in ProfiledRunner(run.eager, run.eager, tmp_path, notes.append, EPOCHS).epoch(0, 0, 0):
+            run.images.append(images)
+            if len(run.images) == 5:
+                assert torch.autograd.profiler._is_profiler_enabled
+                raise error
+
+    with pytest.raises(error):
+        train()
+    assert not torch.autograd.profiler._is_profiler_enabled
+    assert notes[0].startswith("2 steps, ")
+
+
+def test_a_profile_waits_for_an_epoch_that_has_steps(create: Callable[[str], Method], tmp_path: Path) -> None:
+    """Warm-ups count from epoch to epoch; what lies between two epochs is no part of a profile."""
+    run, notes = Run(create("ce")), list[str]()
+    runner = ProfiledRunner(run.eager, run.eager, tmp_path, notes.append, EPOCHS)
+    last = run.loader.steps - 1
+    for epoch in range(3):
+        assert len([*runner.epoch(epoch, last, 0)]) == 1
+        assert not torch.autograd.profiler._is_profiler_enabled
+    assert notes == []
+    assert len([*runner.epoch(3, 0, 0)]) == run.loader.steps
+    assert notes[0].startswith("5 steps, ")
 
 
 def test_why_a_step_is_not_captured() -> None:

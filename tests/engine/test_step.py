@@ -90,3 +90,12 @@ def test_optimiser_state_takes_the_layout_of_its_parameter() -> None:
         module(x).square().sum().backward()
         each.step()
     assert torch.equal(layer.weight, twin.weight)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_weight_decay_shortens_what_has_no_gradient(optimizer: str) -> None:
+    """AdamW's is apart from the gradient (Loshchilov and Hutter 2019); at gradient 0 both take lr * decay away."""
+    settings = {"optimizer": optimizer, "lr": 0.1, "momentum": 0.9, "weight_decay": 0.5}
+    method, step = create_step(OptimSettings.model_validate(settings))
+    step(create_batch(1.0), PROGRESS, 0)  # the weights stand where the loss is least
+    torch.testing.assert_close(method.weight.detach(), torch.full((4,), 0.95))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -72,6 +73,22 @@ def test_the_temperature_of_exact_posteriors_is_found(true_temperature: float) -
     assert found == pytest.approx(true_temperature, rel=0.04)
     cooler = assess(saved, scale_temperature(no_adjustment(4), found))
     assert cooler.nll_N.mean() <= assess(saved).nll_N.mean() + 1e-6
+
+
+def test_every_class_weighs_the_same_in_the_temperature(create_saved: CreateSaved) -> None:
+    """A class repeated nine times over moves nothing, though it alone would ask for another temperature."""
+    saved = create_saved(counts=(400, 5, 5, 5), bias=1.0)
+    place_N = np.repeat(np.arange(len(saved.target_N)), np.where(saved.target_N == 0, 9, 1))
+    more = replace(saved, logits_NK=saved.logits_NK[place_N], target_N=saved.target_N[place_N], index_N=place_N)
+    alone = replace(
+        saved,
+        logits_NK=saved.logits_NK[saved.target_N == 0],
+        target_N=saved.target_N[saved.target_N == 0],
+        index_N=np.flatnonzero(saved.target_N == 0),
+    )
+    every, repeated, first = (calibration.fit_temperature(part, no_adjustment(4)) for part in (saved, more, alone))
+    assert repeated == pytest.approx(every, rel=5e-3)
+    assert first < 0.8 * every
 
 
 def test_an_empty_bin_has_no_accuracy() -> None:

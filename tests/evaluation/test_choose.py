@@ -7,13 +7,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from ltk.cli import app
 from ltk.errors import DataError, UsageError
 from ltk.evaluation.choose import Choice, choose_adjustment, create_request
+from ltk.evaluation.compare import compare_entries
 from ltk.evaluation.inputs import read_costs, read_prior
 from ltk.evaluation.logits import SavedLogits
 from ltk.evaluation.metrics import predict_classes
+from ltk.evaluation.payload import describe_run
+from ltk.evaluation.pipeline import Judge
 from ltk.evaluation.posthoc import no_adjustment, predicted_mass
+from ltk.evaluation.sections import create_section
 from ltk.evaluation.tune import read_curves
 
 CreateSaved = Callable[..., SavedLogits]
@@ -240,3 +246,41 @@ def test_each_checkpoint_has_its_curve(create_saved: CreateSaved, tmp_path: Path
         assert read_curves(tmp_path, checkpoint) == [curve]
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["tuning-la-test-best.json", "tuning-la-test.json"]
+
+
+def without(saved: SavedLogits, k: int) -> SavedLogits:
+    kept_N = saved.target_N != k
+    parts = {name: getattr(saved, name)[kept_N] for name in ("logits_NK", "target_N", "index_N")}
+    return replace(saved, **parts)
+
+
+def test_a_value_chosen_without_a_class_is_remarked(saved: SavedLogits, create_saved: CreateSaved) -> None:
+    val = create_saved(seed=5, noise_seed=6)
+    both: dict[str, Any] = {"adjust": "la", "tune": True, "temperature": "val"}
+    assert choose(saved, lambda _: val, **both).remarks == ()
+    told = "chosen on validation images, of which none is of 1 class: class 3"
+    assert choose(saved, lambda _: without(val, 3), **both).remarks == (f"tau and temperature {told}",)
+    assert choose(saved, lambda _: without(val, 3), adjust="la", tune=True).remarks == (f"tau {told}",)
+    assert choose(saved, lambda _: without(val, 3), adjust="la", tau=1.0, temperature="2").remarks == ()
+
+
+@pytest.mark.parametrize(("factor", "bound"), [(1e4, "20"), (1e-4, "0.05")])
+def test_a_temperature_at_its_bound_is_remarked(saved: SavedLogits, factor: float, bound: str) -> None:
+    val = replace(saved, logits_NK=saved.logits_NK * np.float32(factor))
+    (remark,) = choose(saved, lambda _: val, temperature="val").remarks
+    assert remark == f"the fitted temperature {bound} is as far as the search goes, no best value"
+    assert choose(saved, lambda _: val, temperature=bound).remarks == ()
+
+
+def test_an_untested_class_is_remarked_wherever_figures_stand(
+    create_run: Callable[..., Path], saved: SavedLogits
+) -> None:
+    result = Judge().evaluate(create_run("a", without(saved, 3)))
+    remark = "balanced accuracy is the mean over 3 of 4 classes: no test image of class 3"
+    assert result.remarks == (remark,)
+    assert remark in compare_entries([result.entry()], result.groups).notes
+    assert describe_run(result, result.assessment(), ("all",))["notes"] == [remark]
+    printed = CliRunner().invoke(app, ["eval", str(result.run.path)], env={"COLUMNS": "200"}).stdout
+    assert f"note: {remark}" in printed
+    assert ("balanced (3 of 4 classes)") in dict(create_section(result, "a").headline)
+    assert Judge().evaluate(create_run("b", saved)).remarks == ()

@@ -91,6 +91,20 @@ def test_em_finds_the_prior_of_the_test_images(seed: int) -> None:
     np.testing.assert_allclose(found_K, target_K, atol=0.02)
 
 
+def test_em_goes_on_until_nothing_moves() -> None:
+    """With classes that overlap a step moves little, long before the likelihood is greatest."""
+    rng = np.random.default_rng(0)
+    source_K = np.array([0.9, 0.1])
+    x_N = rng.normal(size=4000) + (rng.random(4000) < 0.8)  # the second class, a standard deviation away, has 0.8
+    logits_NK = np.stack((-0.5 * x_N**2, -0.5 * (x_N - 1) ** 2), axis=1) + np.log(source_K)
+    posterior_NK = softmax(logits_NK, axis=1)
+    found_K = posthoc.estimate_prior(lambda: iter((posterior_NK,)), source_K)
+    weighted_NK = posterior_NK * found_K / source_K
+    again_K = (weighted_NK / weighted_NK.sum(axis=1, keepdims=True)).mean(axis=0)
+    np.testing.assert_allclose(again_K, found_K, atol=1e-6)
+    np.testing.assert_allclose(found_K, [0.2, 0.8], atol=0.03)
+
+
 def test_temperature_keeps_answers_and_changes_probabilities() -> None:
     adjustment = posthoc.scale_temperature(posthoc.adjust_logits(posthoc.no_adjustment(3, COUNTS), COUNTS, 1.0), 2.0)
     expected = (LOGITS - np.log(np.array(COUNTS) / 111)) / 2

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,3 +127,15 @@ def test_epochs_are_whole_numbers() -> None:
     assert figure is not None
     ticks = figure.axes[0].get_xticks()
     assert [tick for tick in ticks if 1 <= tick <= 2] == [1, 2]
+
+
+def test_a_single_evaluation_is_a_dot() -> None:
+    records: list[dict[str, Any]] = [
+        {"epoch": 0, "loss": 2.0},
+        {"epoch": 1, "loss": 1.0, "test": {"top1": 0.5, "many": 0.6}},
+    ]
+    figure = figures.draw_training(records)
+    assert figure is not None
+    loss, *accuracies = [line for axes in figure.axes for line in axes.get_lines()]
+    assert loss.get_marker() == "None"
+    assert [line.get_marker() for line in accuracies] == ["o", "o"]

@@ -23,6 +23,11 @@ from ltk.evaluation.runs import read_run
         ("seed", {}),
         ("epochs", "2"),
         ("model_sha256", 7),
+        ("options", []),
+        ("tuned", 3),
+        ("unfinished", [1]),
+        ("stage_one", ["ce"]),
+        ("stage_one", {"method": "ce", "stage_one": []}),
     ],
 )
 def test_a_card_with_other_values_is_damaged(

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from markdown_it import MarkdownIt
 
 from ltk import presets
 from ltk.errors import DataError
@@ -90,3 +93,13 @@ def test_published_figures_come_from_the_headers_of_presets(tmp_path: Any, monke
     write("glmc/cifar100-imb10.toml", "# published: 70.74 | GLMC | V\n", 10)
     with pytest.raises(DataError, match="published line"):
         read_published("cifar100", 10.0)
+
+
+def test_names_are_no_markup_in_markdown() -> None:
+    name = r"<unknown> *star* `tick` _u_ [l](u) ~~x~~ \ &lt; R&D cifar_resnet32 __init__"
+    table = tables.Table(("class", "x"), ((name, "1.0"),))
+    page = MarkdownIt("gfm-like", {"linkify": False}).render(table.markdown())
+    (cell,) = re.findall(r"<td[^>]*>(.*?)</td>", page)[:1]
+    assert html.unescape(cell) == name
+    assert "<" not in cell
+    assert "cifar_resnet32" in table.markdown()

@@ -130,7 +130,7 @@ def test_a_finished_run_that_gets_more_epochs_is_unfinished_again(
     run = train("ce", tmp_path / "digits" / "ce-001", 1)
     assert read_run(run).unfinished == ""
     longer = amend_config(read_run_config(run), [("optim.epochs", 3)])
-    monkeypatch.setattr("ltk.engine.fit._finish", lambda trainer: None)  # killed before its end
+    monkeypatch.setattr("ltk.engine.fit._finish", lambda trainer, origin: None)  # killed before its end
     resume(run, config=longer)
     assert read_run(run).unfinished == "epoch 3 of 3"
     monkeypatch.undo()

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from pydantic import ValidationError
 from torch import Tensor
 
 from ltk.methods.bagmar import (
@@ -190,11 +189,3 @@ def test_frozen_backbone(freeze_bn: bool, tiny_backbone: Create, step: Callable[
     step(method, 4)
     moved = [name for name, value in method.backbone.named_buffers() if not torch.equal(value, before[name])]
     assert bool(moved) is not freeze_bn
-
-
-@pytest.mark.parametrize(
-    ("options", "message"), [({"lambda_2": 0.9}, "lambda_2 has no effect"), ({"freeze_bn": True}, "frozen_backbone")]
-)
-def test_options_without_effect_are_refused(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValidationError, match=message):
-        BaGMarOptions(**options)

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ltk.methods.functional import (
-    at_least_float32,
     balanced_softmax,
     class_balanced_softmax,
     cutmix,
@@ -32,6 +31,7 @@ from ltk.methods.functional import (
     soft_cross_entropy,
     tau_normalise,
 )
+from ltk.numerics import at_least_float32
 
 COUNTS = torch.tensor([100, 10, 1])
 TARGET = torch.tensor([0, 2])
@@ -228,6 +228,22 @@ def test_losses_survive_autocast() -> None:
     close(loss, 0.62409186, rtol=0.01)
 
 
+def test_the_loss_of_weight_balancing_leaves_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA refuses it under autocast; a CPU would compute it."""
+    seen: list[bool] = []
+    entropy = F.binary_cross_entropy
+
+    def spy(probability_BK: Tensor, target_BK: Tensor, weight_BK: Tensor) -> Tensor:
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return entropy(probability_BK, target_BK, weight_BK)
+
+    monkeypatch.setattr(F, "binary_cross_entropy", spy)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        class_balanced_softmax(toy_logits().detach(), TARGET, effective_number_weights(COUNTS).float())
+        assert torch.is_autocast_enabled("cpu")
+    assert seen == [False]
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
 def test_at_least_float32(dtype: torch.dtype) -> None:
     assert at_least_float32(torch.zeros(1, dtype=dtype)).dtype == max(dtype, torch.float32, key=lambda d: d.itemsize)
@@ -254,17 +270,6 @@ def test_class_weights_properties(counts: list[int], power: float) -> None:
     for weights in (inverse_power_weights(counts_K, power), effective_number_weights(counts_K, 0.999)):
         assert float(weights.sum()) == pytest.approx(len(counts))
         assert (weights[order].diff() >= -1e-12).all()
-
-
-@given(st.floats(0, 1), st.integers(0, 10**6), st.integers(0, 10**6), st.integers(1, 40), st.integers(1, 40))
-@settings(max_examples=100, deadline=None)
-def test_cutmix_box_against_plain_arithmetic(lam: float, y: int, x: int, height: int, width: int) -> None:
-    y, x = y % height, x % width
-    box = cutmix_box(double(lam), torch.tensor(y), torch.tensor(x), height, width)
-    half_y, half_x = (math.ceil(size * math.sqrt(1 - lam)) // 2 for size in (height, width))
-    expected = torch.zeros(height, width, dtype=torch.bool)
-    expected[max(y - half_y, 0) : y + half_y, max(x - half_x, 0) : x + half_x] = True
-    assert torch.equal(box, expected)
 
 
 def test_cutmix_pastes_a_copy() -> None:

@@ -131,6 +131,18 @@ def create(backbone: Backbone, views_forward: str) -> GLMC:
     return GLMC(backbone, torch.tensor([8, 4, 2]), embedding=8, views_forward=views_forward).train()
 
 
+def test_the_consistency_loss_alone_teaches_the_backbone(
+    tiny_backbone: Callable[[], Backbone], step: Callable[..., StepOutput], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ltk.methods.glmc.soft_cross_entropy", lambda logits_BK, labels_BK: 0 * logits_BK.sum())
+    method = create(tiny_backbone(), "separate")
+    step(method, 3).loss.backward()  # type: ignore[no-untyped-call]
+    assert not method.fc.weight.grad.any()  # type: ignore[union-attr]
+    for name, parameter in method.backbone.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.any(), name
+
+
 def test_views_that_pass_together_share_batch_statistics(
     tiny_backbone: Callable[[], Backbone], step: Callable[..., StepOutput]
 ) -> None:

@@ -240,7 +240,8 @@ def test_features_made_beforehand_give_the_same_step(tiny_backbone: Create, step
     ],
 )
 def test_rules(rule: str, sampler: str, tiny_backbone: Create, step: Callable[..., Any]) -> None:
-    method = create(tiny_backbone(), recipe="crt", rule=rule, beta=0.99)
+    given = {"beta": 0.99} if "effective" in rule else {}
+    method = create(tiny_backbone(), recipe="crt", rule=rule, **given)
     stream = method.streams["main"]
     assert stream.sampler == sampler
     assert dict(stream.options or {}) == ({"beta": 0.99} if rule.endswith("effective-rs") else {})
@@ -251,14 +252,6 @@ def test_rules(rule: str, sampler: str, tiny_backbone: Create, step: Callable[..
     output = step(method, 4)
     expected = F.cross_entropy(output.logits_BK, TARGET, None if weight_K is None else weight_K.float())
     torch.testing.assert_close(output.loss, expected)
-
-
-def test_only_what_compensates_for_frequencies_says_so(tiny_backbone: Create) -> None:
-    assert not create(tiny_backbone(), recipe="crt", rule="uniform").uses_prior
-    assert not create(tiny_backbone(), recipe="lws", rule="uniform").uses_prior
-    assert create(tiny_backbone(), recipe="crt").uses_prior
-    assert create(tiny_backbone(), recipe="crt", rule="balanced-rw").uses_prior
-    assert create(tiny_backbone(), recipe="maxnorm", rule="uniform").uses_prior
 
 
 def test_an_epoch_may_be_as_long_as_the_training_set(tiny_backbone: Create) -> None:

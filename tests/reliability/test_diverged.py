@@ -12,6 +12,7 @@ import torch
 
 from ltk.checkpoint import load_newest
 from ltk.config import RunConfig
+from ltk.data import loaders
 from ltk.data.loaders import Loader
 from ltk.engine.build import build, plan_data
 from ltk.engine.fit import fit, resume
@@ -87,6 +88,22 @@ def test_the_images_of_the_batch_are_named(tmp_path: Path, poison: Any) -> None:
     expected = [f"{stream}\t{names[i]}" for stream, batch in batches.items() for i in batch.index_B.tolist()]
     assert (tmp_path / "run" / "bad_batch.txt").read_text().splitlines() == expected
     assert len(set(names)) == len(names)
+
+
+def test_they_are_named_when_epochs_have_got_shorter(
+    tmp_path: Path, poison: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with more devices, among which the last batch of an epoch cannot be shared out."""
+    with pytest.raises(StoppedError):
+        fit(create_config(), out=tmp_path / "run", reporter=Interrupter(1))
+    monkeypatch.setattr(loaders, "count_steps", lambda length, batch_size, **options: length // batch_size)
+    poison({(2, 1)})
+    with pytest.raises(DivergedError, match=rf"update {2 * STEPS + 1} \(epoch 3\)"):
+        resume(tmp_path / "run")
+    plan = plan_data(create_config())
+    batch = list(build(plan).loader.epoch(2))[1]["main"]
+    expected = [f"main\t{plan.splits['train'].names[i]}" for i in batch.index_B.tolist()]
+    assert (tmp_path / "run" / "bad_batch.txt").read_text().splitlines() == expected
 
 
 def test_bad_updates_are_left_out_and_counted(tmp_path: Path, poison: Any) -> None:

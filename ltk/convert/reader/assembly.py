@@ -9,12 +9,13 @@ from typing import Any
 from ltk.convert.reader.limits import LIMITS, Limits
 from ltk.convert.reader.numpy_values import array_of, scalar_of
 from ltk.convert.reader.storage import ITEM_SIZES, Bytes, Storage
-from ltk.convert.reader.values import Call, Name, shown
+from ltk.convert.reader.values import Call, Name, on_one_line, shown
 from ltk.errors import DataError, UnsafeError
 
 _PLAIN_TENSORS = {"torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2"}
 _PARAMETERS = {"torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"}
 _ABSURD = 1 << 48  # elements, and any one size, stride or offset
+_AXES = 8
 _SETS = {"builtins.set", "builtins.frozenset", "__builtin__.set", "__builtin__.frozenset"}
 
 
@@ -69,9 +70,7 @@ class Assembly:
             DataError: a tensor that is malformed or of an unsupported kind.
             UnsafeError: nesting, size or a window beyond what is there.
         """
-        self._nodes += 1
-        if depth > self.limits.depth or self._nodes > self.limits.nodes:
-            raise UnsafeError("the file nests or repeats its contents without end")
+        self._count(depth)
         if value is None or type(value) in (str, int, float, bool):
             return value
         if type(value) is bytes:
@@ -79,6 +78,12 @@ class Assembly:
         if isinstance(value, Name | Storage):
             return None
         return self._remembered(value, depth)
+
+    def _count(self, depth: int) -> None:
+        """Count a value against the limits."""
+        self._nodes += 1
+        if depth > self.limits.depth or self._nodes > self.limits.nodes:
+            raise UnsafeError("the file nests or repeats its contents without end")
 
     def _remembered(self, value: Any, depth: int) -> Any:
         """Containers are walked once; one that holds itself is cut there. A repeated one costs what it cost first."""
@@ -132,18 +137,25 @@ class Assembly:
 
     def _module(self, state: dict[Any, Any], prefix: str, depth: int) -> list[Any]:
         """The state dict of a whole pickled ``nn.Module``."""
-        if depth > self.limits.depth:
-            raise UnsafeError("the file nests its modules without end")
         entries = []
+        transient = self._names_in(state.get("_non_persistent_buffers_set"), depth)
         for part in ("_parameters", "_buffers"):
-            tensors = _mapping(state.get(part))
-            entries += [[f"{prefix}{name}", self.walk(tensor, depth)] for name, tensor in tensors.items()]
+            for name, tensor in _mapping(state.get(part)).items():
+                walked = self.walk(tensor, depth)
+                if walked is not None and not (part == "_buffers" and name in transient):
+                    entries.append([f"{prefix}{name}", walked])
         for name, module in _mapping(state.get("_modules")).items():
+            self._count(depth)
             inner = module.state if isinstance(module, Call) else None
             if type(inner) is dict and "_parameters" in inner:
-                self._nodes += 1
                 entries += self._module(inner, f"{prefix}{name}.", depth + 1)
-        return [entry for entry in entries if entry[1] is not None]
+        return entries
+
+    def _names_in(self, value: Any, depth: int) -> set[str]:
+        """The texts of a pickled set; none of anything else."""
+        walked = self.walk(value, depth)
+        is_set = type(walked) is list and walked[0] == "set"
+        return {part for part in walked[1] if isinstance(part, str)} if is_set else set()
 
     def _tensor_call(self, name: str, arguments: tuple[Any, ...], depth: int) -> Any:
         if name in _PLAIN_TENSORS and len(arguments) >= 4:
@@ -154,15 +166,15 @@ class Assembly:
             return self.walk(arguments[0], depth)
         if name == "torch._tensor._rebuild_from_type_v2" and len(arguments) == 4 and isinstance(arguments[0], Name):
             return self.walk(Call(arguments[0], arguments[2]), depth)
-        kind = name.rpartition(".")[2].removeprefix("_rebuild_")
-        raise DataError(f"a tensor of an unsupported kind ({kind[:40]}): sparse, quantised, or without values")
+        kind = on_one_line(name.rpartition(".")[2].removeprefix("_rebuild_"), 40)
+        raise DataError(f"a tensor of an unsupported kind ({kind}): sparse, quantised, or without values")
 
     def _window(self, arguments: tuple[Any, ...], dtype: str = "") -> Any:
         storage, offset, shape, stride = arguments
         shape = tuple(shape.arguments[0]) if _is_size(shape) else shape
         if not isinstance(storage, Storage):
             raise DataError("damaged checkpoint: a tensor without storage")
-        if type(shape) is not tuple or type(stride) is not tuple or len(shape) != len(stride) or len(shape) > 8:
+        if type(shape) is not tuple or type(stride) is not tuple or len(shape) != len(stride) or len(shape) > _AXES:
             raise UnsafeError("a tensor whose shape and strides do not fit each other")
         if not all(type(number) is int and 0 <= number < _ABSURD for number in (offset, *shape, *stride)):
             raise UnsafeError("a tensor with a negative or absurd size, stride or offset")
@@ -224,4 +236,5 @@ def _is_size(value: Any) -> bool:
     """A call of torch.Size."""
     if not isinstance(value, Call) or type(value.arguments) is not tuple or not value.arguments:
         return False
-    return value.function == "torch.Size" and type(value.arguments[0]) in (list, tuple)
+    sizes = value.arguments[0]
+    return value.function == "torch.Size" and type(sizes) in (list, tuple) and len(sizes) <= _AXES

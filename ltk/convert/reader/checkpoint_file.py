@@ -125,7 +125,7 @@ def read_checkpoint(path: Path) -> RawCheckpoint:
     try:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
-            raise DataError(f"{path} is not a file", "Give the checkpoint file itself.")
+            raise DataError("not a file", "Give the checkpoint file itself.")
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             raw = RawCheckpoint(path, digest, path.stat().st_size)

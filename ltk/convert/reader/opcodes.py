@@ -100,9 +100,14 @@ def _reduce(m: Machine) -> None:
     m.call(function, arguments)
 
 
+def _new(m: Machine) -> None:
+    arguments, function = m.pop(), m.pop()
+    m.make(function, arguments)
+
+
 def _new_with_keywords(m: Machine) -> None:
     m.pop()
-    _reduce(m)
+    _new(m)
 
 
 def _instance(m: Machine) -> None:
@@ -177,7 +182,7 @@ _BY_TEXT: dict[str, Operation] = {
     "c": lambda m: m.name(m.source.line(), m.source.line()),
     "\x93": _stack_global,
     "R": _reduce,
-    "\x81": _reduce,
+    "\x81": _new,
     "\x92": _new_with_keywords,
     "i": _instance,
     "o": _object,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import math
+import re
 from dataclasses import asdict, dataclass, replace
 from typing import Any, BinaryIO
 
@@ -14,20 +15,31 @@ from ltk.convert.reader.safetensors_file import SafetensorsFile
 from ltk.convert.reader.storage import ITEM_SIZES
 from ltk.convert.reader.torch_legacy import TorchLegacy
 from ltk.convert.reader.torch_zip import TorchZip
+from ltk.convert.reader.values import on_one_line
 from ltk.errors import DataError
 
 _AGAIN = "Download it again."
+_UNPACK = "Unpack it and give the file inside."
 _OTHER_KINDS = (
     (b"<", "an HTML or XML page (a download that failed?), not a checkpoint", _AGAIN),
     (b"version https://git-lfs", "a git-lfs pointer, not the file itself", "Fetch it with git lfs pull."),
-    (b"\x1f\x8b", "a gzip archive, not a checkpoint", "Unpack it and give the file inside."),
-    (b"BZh", "a bzip2 archive, not a checkpoint", "Unpack it and give the file inside."),
-    (b"\xfd7zXZ", "an xz archive, not a checkpoint", "Unpack it and give the file inside."),
-    (b"7z\xbc\xaf", "a 7-Zip archive, not a checkpoint", "Unpack it and give the file inside."),
-    (b"Rar!", "a RAR archive, not a checkpoint", "Unpack it and give the file inside."),
+    (b"\x1f\x8b", "a gzip archive, not a checkpoint", _UNPACK),
+    (b"BZh", "a bzip2 archive, not a checkpoint", _UNPACK),
+    (b"\xfd7zXZ", "an xz archive, not a checkpoint", _UNPACK),
+    (b"7z\xbc\xaf", "a 7-Zip archive, not a checkpoint", _UNPACK),
+    (b"Rar!", "a RAR archive, not a checkpoint", _UNPACK),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard archive, not a checkpoint", _UNPACK),
     (b"\x89HDF", "an HDF5 file, not a checkpoint", ""),
     (b"\x93NUMPY", "a NumPy array, not a checkpoint", ""),
+    (b"\x89PNG", "a PNG image, not a checkpoint", ""),
+    (b"\xff\xd8\xff", "a JPEG image, not a checkpoint", ""),
+    (b"%PDF", "a PDF document, not a checkpoint", ""),
+    (b"GGUF", "a GGUF file, not a checkpoint of torch", ""),
+    (b"{", "a JSON file, not a checkpoint", "Give the file of the weights."),
+    (b"[", "a JSON file, not a checkpoint", "Give the file of the weights."),
 )
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_ONNX = re.compile(rb"\x08[\x01-\x1f]\x12", re.DOTALL)  # field 1 of the protocol buffer, the version; then field 2
 
 Container = TorchZip | TorchLegacy | SafetensorsFile
 
@@ -52,16 +64,29 @@ def open_container(file: BinaryIO, size: int, limits: Limits = LIMITS) -> Contai
     if head.startswith(b"PK\x03\x04"):
         return TorchZip(file, size, limits)
     if head.startswith(b"\x80"):
-        return TorchLegacy(file, size, limits)
-    if head[8:9] == b"{":
+        return _open_pickle(file, size, limits, head)
+    if head[8:9] == b"{" and b"\0" in head[:8]:  # behind the length of a header; JSON has no zeros
         return SafetensorsFile(file, size)
     if head[257:262] == b"ustar":
-        raise DataError("a tar archive, not a checkpoint", "Unpack it and give the file inside.")
-    text = head.removeprefix(codecs.BOM_UTF8).lstrip()
+        raise DataError("a tar archive, not a checkpoint", _UNPACK)
+    if _ONNX.match(head):
+        raise DataError("an ONNX file, not a checkpoint of torch", "Give the checkpoint that it was exported from.")
+    text = head.decode("utf-16", "replace").encode() if head.startswith(_UTF16) else head
+    text = text.removeprefix(codecs.BOM_UTF8).lstrip()
     for magic, what, hint in _OTHER_KINDS:
         if text.startswith(magic):
             raise DataError(what, hint)
     raise DataError("not a checkpoint: neither of torch.save nor safetensors", "Only such files are read.")
+
+
+def _open_pickle(file: BinaryIO, size: int, limits: Limits, head: bytes) -> Container:
+    try:
+        return TorchLegacy(file, size, limits)
+    except DataError as error:
+        if b"joblib.numpy_pickle" not in head:
+            raise
+        again = "Load it with joblib and save the weights with torch.save."
+        raise DataError("a file of joblib.dump, not of torch.save", again) from error
 
 
 @dataclass(frozen=True)
@@ -98,7 +123,7 @@ def plan_reading(container: Container, file_size: int, limits: Limits = LIMITS) 
         "windows": [asdict(window) for window in assembly.windows],
         "spans": _spans(assembly),
         "warnings": container.warnings,
-        "foreign": sorted(name[:80] for name in container.named if is_foreign(name))[:50],
+        "foreign": sorted(on_one_line(name) for name in container.named if is_foreign(name))[:50],
         "kind": type(container).__name__,
     }
     return Plan(description, assembly.storages)

@@ -10,8 +10,8 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from ltk.convert.reader.limits import LIMITS, Limits
-from ltk.convert.reader.names import refuse_hostile
+from ltk.convert.reader.limits import LIMITS, MEBIBYTE, Limits
+from ltk.convert.reader.names import Uses
 from ltk.convert.reader.opcodes import EXTENSIONS, OPERATIONS
 from ltk.convert.reader.source import Source
 from ltk.convert.reader.values import MARK, Call, Name, corrupt
@@ -21,6 +21,7 @@ _SIMPLE = (str, int, float, bytes, bool, type(None))
 _HASH_MODULUS = (1 << 61) - 1
 _MAPPINGS = {"collections.OrderedDict", "collections.Counter", "builtins.dict", "__builtin__.dict"}
 _STOP = ord(".")
+_LONGEST_NAME = 512
 
 
 def _is_simple(key: Any) -> bool:
@@ -39,8 +40,7 @@ class Machine:
         limits: bounds.
 
     Attributes:
-        called: names that would have been called.
-        named: all names.
+        uses: what it would have done with names.
     """
 
     def __init__(self, source: Source, persistent: Callable[[Any], Any], limits: Limits = LIMITS) -> None:
@@ -49,8 +49,8 @@ class Machine:
         self.limits: Limits = limits
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
-        self.called: set[str] = set()
-        self.named: set[str] = set()
+        self.uses = Uses()
+        self._copied = 0
 
     def run(self) -> Any:
         """Return what the pickle describes.
@@ -104,25 +104,53 @@ class Machine:
         """Push a dotted name."""
         if not (isinstance(module, str) and isinstance(attribute, str)):
             raise corrupt("a global that is no text")
-        name = Name(f"{module}.{attribute}")
-        self.named.add(name)
-        self.push(name)
+        if len(module) + len(attribute) > _LONGEST_NAME:
+            raise corrupt(f"a global of {len(module) + len(attribute)} characters")
+        self.push(self.uses.name(module, attribute))
 
     def call(self, function: Any, arguments: Any) -> None:
         """Push a call; an ordered dictionary is a dictionary, and protocol 2's spelling of bytes is bytes."""
+        if isinstance(function, Name):
+            self.uses.call(function, arguments)
+        self._push_result(function, arguments)
+
+    def make(self, function: Any, arguments: Any) -> None:
+        """Push an object that comes to be without a call of its class."""
+        if isinstance(function, Name):
+            self.uses.made.add(function)
+        self._push_result(function, arguments)
+
+    def _push_result(self, function: Any, arguments: Any) -> None:
         if isinstance(function, Call):
             raise UnsafeError("hostile file: unpickling it would call what another call returned")
         if not isinstance(function, Name):
             raise corrupt("a call of something that is no function")
-        self.called.add(function)
         if function == "_codecs.encode":
-            self.push(_encoded(arguments))
+            self.push(self._encoded(arguments))
         else:
             self.push(self._mapping(arguments) if function in _MAPPINGS else Call(function, arguments))
+
+    def _copy(self, count: int) -> None:
+        """Count what calls copy: each value and character of an honest file is copied once at most."""
+        self._copied += count
+        if self._copied > self.source.size + MEBIBYTE:
+            raise UnsafeError("the pickle copies its contents without end")
+
+    def _encoded(self, arguments: Any) -> bytes:
+        text = arguments[0] if type(arguments) is tuple and arguments else None
+        if not isinstance(text, str):
+            raise corrupt("bytes that are none")
+        self._copy(len(text))
+        try:
+            return text.encode("latin-1")
+        except UnicodeEncodeError as error:
+            raise corrupt("bytes that are none") from error
 
     def _mapping(self, arguments: Any) -> dict[Any, Any]:
         result: dict[Any, Any] = {}
         first = arguments[0] if type(arguments) is tuple and arguments else ()
+        if type(first) in (dict, list):
+            self._copy(len(first))
         if type(first) is dict:
             return dict(first)
         for pair in first if type(first) is list else ():
@@ -179,13 +207,6 @@ class Machine:
         return self.source.take(count)
 
 
-def _encoded(arguments: Any) -> bytes:
-    text = arguments[0] if type(arguments) is tuple and arguments else None
-    if not isinstance(text, str) or not all(ord(character) < 256 for character in text):
-        raise corrupt("bytes that are none")
-    return text.encode("latin-1")
-
-
 def interpret(source: Source, persistent: Callable[[Any], Any], limits: Limits = LIMITS) -> tuple[Any, set[str]]:
     """Run one pickle and judge the names in it.
 
@@ -203,6 +224,6 @@ def interpret(source: Source, persistent: Callable[[Any], Any], limits: Limits =
     """
     machine = Machine(source, persistent, limits)
     try:
-        return machine.run(), machine.named
+        return machine.run(), machine.uses.named
     finally:
-        refuse_hostile(machine.called, machine.named)
+        machine.uses.refuse_hostile()

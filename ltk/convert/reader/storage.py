@@ -87,6 +87,8 @@ def storage_of(persistent_id: Any) -> Any:
         raise DataError("damaged checkpoint: unknown persistent id")
     kind, key, _, count, *view = persistent_id[1:]
     module, _, class_name = kind.rpartition(".") if isinstance(kind, Name) else ("", "", "")
+    if class_name.startswith(("QInt", "QUInt")):
+        raise DataError(f"a quantised tensor ({shown(kind)[:60]!r})", "Save the weights as they were before.")
     if module not in _STORAGE_MODULES or class_name not in STORAGE_DTYPES:
         raise DataError(f"a storage of unsupported type {shown(kind)[:60]!r}")
     if not _is_count(count) or not isinstance(key, str | int):

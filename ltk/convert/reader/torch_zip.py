@@ -49,6 +49,9 @@ class TorchZip:
     def _find_root(self) -> str:
         names = self.archive.records
         pickles = [name for name in names if name.rpartition("/")[2] == _PICKLE and name.count("/") <= 1]
+        if names and all(name.endswith(".npy") for name in names):
+            again = "Load the arrays with NumPy and save them as tensors with torch.save."
+            raise DataError("an .npz file of NumPy arrays, not a checkpoint", again)
         if len(pickles) != 1:
             raise DataError("a zip archive that is no checkpoint: it has no data.pkl", "If it is packed, unpack it.")
         root = pickles[0].removesuffix(_PICKLE)

@@ -40,6 +40,12 @@ def shown(value: Any) -> str:
     return value if isinstance(value, str) else f"<{type(value).__name__}>"
 
 
+def on_one_line(text: str, longest: int = 80) -> str:
+    """Return a text of the file as a message may hold it: cut, with newlines and terminal codes escaped."""
+    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[:longest])
+    return "".join(escaped)[:longest]
+
+
 def corrupt(what: str) -> DataError:
     """Return the error for a pickle that makes no sense."""
     return DataError(f"damaged checkpoint: {what}", "Download or copy it again.")

@@ -17,9 +17,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from ltk import draws
 from ltk.methods.base import LinearMethod
-from ltk.methods.functional import at_least_float32, mixup
+from ltk.methods.mixing import mixup_step
 from ltk.models.backbones import Backbone
 from ltk.settings import Settings
 from ltk.types import Batch, Progress, StepOutput
@@ -49,13 +48,11 @@ class CrossEntropy(LinearMethod):
 
     def forward(self, batches: Mapping[str, Batch], progress: Progress) -> StepOutput:
         """Return the cross-entropy, of images mixed in pairs if mixup is on."""
-        batch = batches["main"]
-        (x_BCHW,) = batch.views
-        if self.mixup_alpha == 0:
-            logits_BK = at_least_float32(self.predict(x_BCHW))
-            return StepOutput(F.cross_entropy(logits_BK, batch.target_B), logits_BK.detach())
-        weight, partner_B = draws.mixing(progress.key, len(x_BCHW), self.mixup_alpha)
-        logits_BK = at_least_float32(self.predict(mixup(x_BCHW, x_BCHW[partner_B], weight)))
-        own = F.cross_entropy(logits_BK, batch.target_B)
-        other = F.cross_entropy(logits_BK, batch.target_B[partner_B])
-        return StepOutput(mixup(own, other, weight), logits_BK.detach())
+        loss, logits_BK = mixup_step(
+            batches["main"], progress.key, self.mixup_alpha, predict=self.predict, loss=self._loss
+        )
+        return StepOutput(loss, logits_BK.detach())
+
+    @staticmethod
+    def _loss(logits_BK: Tensor, target_B: Tensor, key_B: Tensor, label: int) -> Tensor:
+        return F.cross_entropy(logits_BK, target_B)

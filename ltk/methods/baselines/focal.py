@@ -11,15 +11,16 @@ Suffixes: B batch, C channels, H height, W width, K classes, D features.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
 
 from ltk.methods.base import LinearMethod
-from ltk.methods.functional import at_least_float32, focal_loss, sigmoid_focal_loss
+from ltk.methods.functional import focal_loss, sigmoid_focal_loss
 from ltk.models.backbones import Backbone
-from ltk.settings import Settings
+from ltk.numerics import at_least_float32
+from ltk.settings import Needs, Settings
 from ltk.types import Batch, Progress, StepOutput
 
 
@@ -28,7 +29,9 @@ class FocalOptions(Settings):
 
     kind: Literal["softmax", "sigmoid"] = Field("softmax", description="one softmax, or one against rest per class")
     gamma: float = Field(2.0, ge=0, description="exponent of the factor; 0 is cross-entropy")
-    detach_factor: bool = Field(False, description="softmax kind: send no gradient through the factor")
+    detach_factor: Annotated[bool, Needs(kind=("softmax",))] = Field(
+        False, description="softmax kind: send no gradient through the factor"
+    )
 
 
 class Focal(LinearMethod):

@@ -12,17 +12,18 @@ Suffixes: B batch, C channels, H height, W width, K classes, D features.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 from torch import Tensor
 
 from ltk.methods.base import Method
 from ltk.methods.baselines.reweighting import deferred_weights
-from ltk.methods.functional import at_least_float32, effective_number_weights, ldam_loss, ldam_margins
+from ltk.methods.functional import effective_number_weights, ldam_loss, ldam_margins
 from ltk.models.backbones import Backbone
 from ltk.models.heads import CosineClassifier
-from ltk.settings import Settings
+from ltk.numerics import at_least_float32
+from ltk.settings import Needs, Settings
 from ltk.types import Batch, Progress, StepOutput
 
 
@@ -32,7 +33,7 @@ class LDAMOptions(Settings):
     max_margin: float = Field(0.5, ge=0, description="margin of the rarest class, in cosine units")
     scale: float = Field(30.0, gt=0, description="scale s of the cosines")
     drw: bool = Field(False, description="weigh classes by effective number from 80 % of the epochs on")
-    beta: float = Field(0.9999, ge=0, lt=1, description="of the effective number")
+    beta: Annotated[float, Needs(drw=(True,))] = Field(0.9999, ge=0, lt=1, description="drw: of the effective number")
 
 
 class LDAM(Method):
@@ -66,6 +67,7 @@ class LDAM(Method):
         self.register_buffer("margins_K", ldam_margins(class_counts, max_margin).float(), persistent=False)
         self.register_buffer("weight_K", effective_number_weights(class_counts, beta).float(), persistent=False)
         self.scale, self.drw = scale, drw
+        self.uses_prior = max_margin > 0 or (drw and beta > 0)
 
     def forward(self, batches: Mapping[str, Batch], progress: Progress) -> StepOutput:
         """Return the margin loss."""

@@ -3,8 +3,11 @@
 Ren et al.: "Balanced meta-softmax for long-tailed visual recognition", NeurIPS 2020, https://arxiv.org/abs/2007.10740.
 Menon et al.: "Long-tail learning via logit adjustment", ICLR 2021, https://arxiv.org/abs/2007.07314.
 
-Differs from the official codes: the linear classifier starts as ``nn.Linear`` does; LDAM's code, whose recipe the CIFAR
-presets take, draws its weights from ``kaiming_normal_`` like those of the convolutions.
+Differs from the official codes:
+- the linear classifier starts as ``nn.Linear`` does; LDAM's code, whose recipe the CIFAR presets take, draws its
+  weights from ``kaiming_normal_`` like those of the convolutions;
+- ``tau * log(prior)`` is added as it stands (officially ``log(prior ** tau + 1e-12)``, which bounds it). It shows only
+  from ``tau`` 2 on: for the rarest class of iNaturalist 2018 by 0.05 nats at 2 and by 9.3 at 3.
 
 Suffixes: B batch, C channels, H height, W width, K classes, D features.
 """
@@ -18,8 +21,9 @@ from pydantic import Field
 from torch import Tensor
 
 from ltk.methods.base import LinearMethod
-from ltk.methods.functional import at_least_float32, balanced_softmax, log_prior, logit_adjusted_cross_entropy
+from ltk.methods.functional import balanced_softmax, log_prior, logit_adjusted_cross_entropy
 from ltk.models.backbones import Backbone
+from ltk.numerics import at_least_float32
 from ltk.settings import Settings
 from ltk.types import Batch, Progress, StepOutput
 
@@ -66,6 +70,7 @@ class LogitAdjustment(LinearMethod):
         self.log_prior_K: Tensor
         self.register_buffer("log_prior_K", log_prior(class_counts).float(), persistent=False)
         self.tau = tau
+        self.uses_prior = tau > 0
 
     def forward(self, batches: Mapping[str, Batch], progress: Progress) -> StepOutput:
         """Return the cross-entropy of logits plus tau times log prior."""

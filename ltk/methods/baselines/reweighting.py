@@ -16,7 +16,7 @@ Suffixes: B batch, C channels, H height, W width, K classes, D features.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -24,9 +24,10 @@ from pydantic import Field
 from torch import Tensor
 
 from ltk.methods.base import LinearMethod
-from ltk.methods.functional import at_least_float32, effective_number_weights, focal_loss, sigmoid_focal_loss
+from ltk.methods.functional import effective_number_weights, focal_loss, sigmoid_focal_loss
 from ltk.models.backbones import Backbone
-from ltk.settings import Settings
+from ltk.numerics import at_least_float32
+from ltk.settings import Needs, Settings
 from ltk.types import Batch, Progress, StepOutput
 
 _DRW_START = 0.8  # share of the epochs; 160 of 200 in the official code
@@ -43,9 +44,13 @@ class ClassBalancedOptions(Settings):
 
     loss: Literal["ce", "focal", "sigmoid-focal"] = Field("ce", description="what is weighted")
     beta: float = Field(0.9999, ge=0, lt=1, description="of the effective number; 0 weighs classes equally")
-    gamma: float = Field(1.0, ge=0, description="exponent of the focal factor")
+    gamma: Annotated[float, Needs(loss=("focal", "sigmoid-focal"))] = Field(
+        1.0, ge=0, description="exponent of the focal factor"
+    )
     drw: bool = Field(False, description="start the weights at 80 % of the epochs")
-    weighted_probability: bool = Field(False, description="focal: the official factor 1 - exp(-weight * loss)")
+    weighted_probability: Annotated[bool, Needs(loss=("focal",))] = Field(
+        False, description="focal: the official factor 1 - exp(-weight * loss)"
+    )
 
 
 class ClassBalanced(LinearMethod):
@@ -77,6 +82,7 @@ class ClassBalanced(LinearMethod):
         super().__init__(backbone, len(class_counts))
         self.weight_K: Tensor
         self.register_buffer("weight_K", effective_number_weights(class_counts, beta).float(), persistent=False)
+        self.uses_prior = beta > 0
         self.loss, self.gamma, self.drw, self.weighted_probability = loss, gamma, drw, weighted_probability
 
     def forward(self, batches: Mapping[str, Batch], progress: Progress) -> StepOutput:
