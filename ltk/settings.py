@@ -56,7 +56,9 @@ class Settings(BaseModel):
     So is an option that is not at its default where its ``Needs`` are not met.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True, ser_json_inf_nan="constants"
+    )
 
     @model_validator(mode="after")
     def _refuse_idle(self) -> Self:

@@ -35,7 +35,10 @@ from ltk.methods.base import Method
 from ltk.types import Batch, Progress, StepOutput
 
 Forward = Callable[[Mapping[str, Batch], Progress], StepOutput]
-_LOST = ("connection closed", "connection reset", "broken pipe", "timed out", "connection refused", "remote process")
+_LOST = (
+    *("connection closed", "connection reset", "broken pipe", "timed out", "connection refused", "remote process"),
+    "pair closure",  # gloo, in the operation after the one that timed out
+)
 _SLOWEST_START = 60  # seconds that processes may take to start, however short the timeout of the run is
 
 

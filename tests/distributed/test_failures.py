@@ -83,7 +83,7 @@ def test_a_silent_rank_ends_the_job(tmp_path: Path) -> None:
     assert time.monotonic() - began < 25
     ranks["1"].resume()
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 6
+    assert process.returncode == 6, errors
     assert "another process ended, or did not answer within 5 s" in errors
     assert "the last checkpoint is whole" in errors
 

@@ -29,6 +29,7 @@ TRAIN = (
     *("train", "balanced-softmax", "--dataset", NAME, "--root", "data", "--model", "cifar_resnet8", "--epochs", "2"),
     *("--batch-size", "32", "--device", "cpu", "--set", "model.width=4", "--set", "data.image_size=14"),
     *("--set", "run.threads=1", "--set", "run.save_steps=3", "--quiet"),
+    *("--set", "data.full_resolution=false"),  # what a pack holds
 )
 
 
