@@ -163,6 +163,7 @@ def payloads(marker: Path | str) -> dict[str, Builder]:
         ),
         "state with code": lambda: zipped(b"\x80\x02cpkg\nThing\n)R}" + text("x") + b"cos\nsystem\nsb."),
         "call of a call": lambda: zipped(b"\x80\x02" + call("functools", "partial") + b")R."),
+        "terminal codes in a name": beyond("os", "\x1b[31msystem\nfake"),
         "past a module of torch": beyond("torch.nn.modules.module", "torch.storage._load_from_bytes"),
         "past the optimiser": beyond("torch.optim.optimizer", "torch.hub.load"),
         "past timm": beyond("timm.models.resnet", "torch.storage._load_from_bytes"),

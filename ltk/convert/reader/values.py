@@ -42,7 +42,7 @@ def shown(value: Any) -> str:
 
 def on_one_line(text: str, longest: int = 80) -> str:
     """Return a text of the file as a message may hold it: cut, with newlines and terminal codes escaped."""
-    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[:longest])
+    escaped = (c if c.isprintable() else ascii(c)[1:-1] for c in text[:longest])
     return "".join(escaped)[:longest]
 
 
