@@ -16,10 +16,10 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from ltk import draws
-from ltk.data import geometry
-from ltk.data.batching import constant, has_static_shapes
-from ltk.data.recipes import RECIPES
-from ltk.data.steps import ResizedCrop, Step
+from ltk.data.views import geometry
+from ltk.data.views.batching import constant, has_static_shapes
+from ltk.data.views.recipes import RECIPES
+from ltk.data.views.steps import ResizedCrop, Step
 from ltk.errors import DataError, UsageError, unknown_name
 
 __all__ = ["RECIPES", "View", "create_eval_view", "create_view", "normalise", "recipe_options"]

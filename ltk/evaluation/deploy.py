@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ltk.config_text import create_config, read_toml
-from ltk.data.geometry import centre_crop
 from ltk.data.image import ImageSpec
+from ltk.data.views.geometry import centre_crop
 from ltk.errors import DataError, UsageError
 from ltk.evaluation.class_names import find_other_class
 from ltk.evaluation.logits import SavedLogits

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from ltk import draws
 from ltk.config import RunConfig
-from ltk.data import steps
 from ltk.data.banks import DiskBank, MemoryBank
 from ltk.data.files import FileSplit
 from ltk.data.loaders import Loader
-from ltk.data.recipes import RECIPES
 from ltk.data.samplers import create_sampler
 from ltk.data.transforms import View, create_view
+from ltk.data.views import steps
+from ltk.data.views.recipes import RECIPES
 from ltk.engine.build import build, cut_whole, plan_data
 from ltk.engine.dry_run import estimate
 from ltk.errors import DataError

@@ -9,8 +9,9 @@ from torch import Tensor
 from torchvision.transforms import functional as TF
 
 from ltk import draws
-from ltk.data import batching, geometry, resampling, transforms
+from ltk.data import transforms
 from ltk.data.transforms import RECIPES, create_eval_view, create_view, recipe_options
+from ltk.data.views import batching, geometry, resampling
 from ltk.errors import DataError, UsageError
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)

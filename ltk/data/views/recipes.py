@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, validate_call
 
-from ltk.data import steps
-from ltk.data.steps import Step
+from ltk.data.views import steps
+from ltk.data.views.steps import Step
 
 Size = Annotated[int, Field(ge=1)]
 Pixels = Annotated[int, Field(ge=0)]

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ltk.data.batching import has_static_shapes
-from ltk.data.geometry import pad
+from ltk.data.views.batching import has_static_shapes
+from ltk.data.views.geometry import pad
 
 _LARGE = 64 * 64  # pixels from which a CPU resizes image by image: the matrices grow with the cube of the side
 _MAX_PRECISION = 16  # 255 * 2**16 < 2**24: sums of integer products stay exact in float32

@@ -20,7 +20,7 @@ from torchvision.transforms import functional as TF
 from torchvision.transforms.autoaugment import _apply_op
 
 from ltk import draws
-from ltk.data.autoaugment import (
+from ltk.data.views.autoaugment import (
     CIFAR10_POLICY,
     RANDAUGMENT_OPERATIONS,
     autoaugment_cifar10,
@@ -29,7 +29,7 @@ from ltk.data.autoaugment import (
     magnitude,
     randaugment,
 )
-from ltk.data.pixel_ops import OPERATION_ID, OPERATIONS, WARPS, Palette, apply_operations
+from ltk.data.views.pixel_ops import OPERATION_ID, OPERATIONS, WARPS, Palette, apply_operations
 
 B, N = 48, 10_000
 ALPHA = 1e-3

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ltk.data.batching import constant
+from ltk.data.views.batching import constant
 
 
 def _source_points(matrix_B6: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:

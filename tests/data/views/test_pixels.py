@@ -16,9 +16,9 @@ from torchvision.transforms import functional as TF
 from torchvision.transforms.autoaugment import _apply_op
 from torchvision.transforms.v2 import functional as TF2
 
-from ltk.data import colour, resampling
-from ltk.data.affine import warp_nearest, warp_smooth
-from ltk.data.pixel_ops import OPERATION_ID, OPERATIONS, WARPS, Palette, apply_operations, warp_matrix
+from ltk.data.views import colour, resampling
+from ltk.data.views.affine import warp_nearest, warp_smooth
+from ltk.data.views.pixel_ops import OPERATION_ID, OPERATIONS, WARPS, Palette, apply_operations, warp_matrix
 
 B = 48
 FILL = (124, 116, 104)

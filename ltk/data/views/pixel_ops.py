@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ltk.data import affine, colour
-from ltk.data.batching import apply_where, constant
+from ltk.data.views import affine, colour
+from ltk.data.views.batching import apply_where, constant
 
 WARPS = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
 TABLES = (
@@ -45,7 +45,7 @@ class Palette:
 
 
 def warp_matrix(operation_B: Tensor, argument_B: Tensor, height: int, width: int) -> Tensor:
-    """Return matrix_B6 (see ``ltk.data.affine``) of the warps.
+    """Return matrix_B6 (see ``ltk.data.views.affine``) of the warps.
 
     Args:
         operation_B: int64 ids below ``len(WARPS)``; others give an arbitrary matrix.

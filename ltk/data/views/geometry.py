@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ltk.data.batching import choose
+from ltk.data.views.batching import choose
 
 
 def pad(images_BCHW: Tensor, padding: int, mode: str = "constant") -> Tensor:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from ltk import draws
-from ltk.data.batching import constant
-from ltk.data.pixel_ops import OPERATION_ID, OPERATIONS, WARPS, Palette, apply_operations
+from ltk.data.views.batching import constant
+from ltk.data.views.pixel_ops import OPERATION_ID, OPERATIONS, WARPS, Palette, apply_operations
 
 # The 25 sub-policies found on CIFAR-10 (paper, table 7): twice (probability, operation, magnitude level 0..9).
 CIFAR10_POLICY: tuple[tuple[float, str, int, float, str, int], ...] = (

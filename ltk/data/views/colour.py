@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ltk.data.batching import apply_where, constant, divide, per_image
+from ltk.data.views.batching import apply_where, constant, divide, per_image
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ltk import draws
-from ltk.data import autoaugment, colour, geometry, resampling
-from ltk.data.batching import apply_where, choose, constant
+from ltk.data.views import autoaugment, colour, geometry, resampling
+from ltk.data.views.batching import apply_where, choose, constant
 
 Step = Callable[[Tensor, Tensor], Tensor]
 """``(images_BCHW, key_B) -> images_BCHW``, both uint8; the input is not changed."""
@@ -176,10 +176,10 @@ def cutout(length: int) -> Step:
 
 
 def autoaugment_cifar10(variant: str, fill: int) -> Step:
-    """AutoAugment's CIFAR-10 policy; see ``ltk.data.autoaugment``."""
+    """AutoAugment's CIFAR-10 policy; see ``ltk.data.views.autoaugment``."""
     return lambda images_BCHW, key_B: autoaugment.autoaugment_cifar10(images_BCHW, key_B, variant, fill)
 
 
 def randaugment(num_layers: int, level: float, *, fill: tuple[int, ...]) -> Step:
-    """RandAugment as timm's ``rand-m{level}-n{num_layers}-mstd0.5``; see ``ltk.data.autoaugment``."""
+    """RandAugment as timm's ``rand-m{level}-n{num_layers}-mstd0.5``; see ``ltk.data.views.autoaugment``."""
     return lambda images_BCHW, key_B: autoaugment.randaugment(images_BCHW, key_B, num_layers, level, fill)

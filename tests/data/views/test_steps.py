@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision import transforms as T
 
 from ltk import draws
-from ltk.data import steps
+from ltk.data.views import steps
 
 N = 10_000
 ALPHA = 1e-3
@@ -129,7 +129,7 @@ def test_blur_widths_are_uniform(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.append(sigma_B)
         return images_BCHW
 
-    monkeypatch.setattr("ltk.data.resampling.gaussian_blur", record)
+    monkeypatch.setattr("ltk.data.views.resampling.gaussian_blur", record)
     steps.random_blur(0.5)(torch.zeros(N, 1, 2, 2, dtype=torch.uint8), make_keys())
     (widths,) = seen
     assert stats.kstest(widths.numpy(), stats.uniform(0.1, 1.9).cdf).pvalue > ALPHA
