@@ -32,13 +32,13 @@ from ltk.config import RunConfig
 from ltk.data.base import ArraySplit, Source
 from ltk.engine.build import build, plan_data
 from ltk.engine.fit import fit
-from ltk.engine.journal import TIMES
 from ltk.engine.optim import set_learning_rate
 from ltk.engine.reporter import SilentReporter
 from ltk.engine.run_dir import RunDir
 from ltk.engine.trainer import Trainer
 from ltk.files import read_records
 from ltk.resolve import resolve_config
+from ltk.run_files import TIMES
 
 METHODS = ("glmc", "gcl", "paco", "gpaco", "reslt", "bagmar")
 _OPENERS = ("ltk.engine.build.open_configured_source", "ltk.evaluation.images.open_configured_source")

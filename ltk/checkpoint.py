@@ -24,7 +24,8 @@ from torch import Tensor
 
 from ltk.description import build_from_metadata
 from ltk.errors import DataError, LtkError
-from ltk.files import LAST, PREVIOUS, disk_faults, open_atomic, read_bytes, sync_folder
+from ltk.files import disk_faults, open_atomic, read_bytes, sync_folder
+from ltk.run_files import CHECKPOINT_FOLDER, LAST, MODEL, PREVIOUS
 
 if TYPE_CHECKING:
     from ltk.methods.base import Method
@@ -283,7 +284,7 @@ def find_model_file(path: Path) -> Path:
     """
     if not path.is_dir():
         return path
-    for candidate in (path / "checkpoints" / LAST, path / "checkpoints" / PREVIOUS, path / "model.safetensors"):
+    for candidate in (path / CHECKPOINT_FOLDER / LAST, path / CHECKPOINT_FOLDER / PREVIOUS, path / MODEL):
         if candidate.exists():
             return candidate
     raise DataError(f"no checkpoint in {path}", "Give a run directory or a .safetensors file.")

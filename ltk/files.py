@@ -18,7 +18,6 @@ from zlib import crc32
 
 from ltk.errors import DataError, EnvironmentFault, LtkError, UsageError, unknown_name
 
-LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
 CHECKPOINTS = ("last", "best")  # those of a run that can be asked for
 _STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

@@ -20,8 +20,8 @@ from ltk.checkpoint import (
 )
 from ltk.engine.build import build_method, plan_data
 from ltk.errors import DataError, EnvironmentFault
-from ltk.files import LAST, PREVIOUS
 from ltk.resolve import resolve_config
+from ltk.run_files import LAST, PREVIOUS
 
 DAMAGES = 1000
 

@@ -29,17 +29,18 @@ MAY_IMPORT = {
     "presets": {"config", "config_text", "errors"},
     "derived": {"config"},
     "resolve": {"config", "config_text", "derived", "presets", "errors", "methods", "data", "settings"},
+    "run_files": {"config", "config_text", "errors"},
     "description": BASE | {"methods", "models"},
-    "checkpoint": BASE | {"methods", "files", "description"},
+    "checkpoint": BASE | {"methods", "files", "description", "run_files"},
     "evaluation": BASE
     | {"files", "methods", "models", "data", "config", "config_text", "checkpoint"}
-    | {"description", "evaluation", "presets"},
+    | {"description", "evaluation", "presets", "run_files"},
     "convert": BASE
     | {"files", "methods", "models", "data", "config", "config_text", "checkpoint"}
     | {"description", "convert"},
     "engine": BASE
     | {"files", "methods", "models", "data", "config", "config_text", "checkpoint"}
-    | {"description", "evaluation", "engine", "derived", "resolve", "presets", "launch"},
+    | {"description", "evaluation", "engine", "derived", "resolve", "presets", "launch", "run_files"},
 }
 METHOD_FILES = {path.partition(":")[0].rpartition(".")[2] for path in METHODS.values()} | {"gcl"}
 

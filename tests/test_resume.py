@@ -20,8 +20,8 @@ from ltk.engine.meters import Meters
 from ltk.engine.position import read_position
 from ltk.engine.reporter import SilentReporter
 from ltk.errors import StoppedError
-from ltk.files import LAST
 from ltk.resolve import resolve_config
+from ltk.run_files import LAST
 
 EPOCHS = 4
 

@@ -88,13 +88,14 @@ def predict(
 def _divide(places: list[Path], runs_dir: Path) -> tuple[Path, list[Path]]:
     """Return the run, which is named first or is the latest, and where the images are."""
     from ltk.cli.eval import find_runs
+    from ltk.run_files import CONFIG
 
     for place in places:
         if place.suffix.lower() in _MODELS and not place.is_dir():
             hint = "Name the run it is from; a .safetensors file becomes one with: ltk eval FILE --dataset NAME"
             raise UsageError(f"{place}: predict takes a run, not an exported file", hint)
     first, *others = places
-    if first.exists() and not (first / "config.toml").is_file():
+    if first.exists() and not (first / CONFIG).is_file():
         return find_runs([], runs_dir)[0], places
     try:
         (run,) = find_runs([first], runs_dir)

@@ -261,7 +261,8 @@ def fit_run(resolved: Resolved, out: Path | None, runs: Path, quiet: bool) -> Fi
 def resume_run(name: Path, runs: Path, quiet: bool, amendments: list[tuple[str, Any]]) -> FitResult:
     """Continue a run by name or path; ``amendments`` are dotted keys with the values they get from here on."""
     from ltk.engine.amend import amend_config
-    from ltk.engine.run_dir import find_run, read_run_config
+    from ltk.engine.run_dir import find_run
+    from ltk.run_files import read_run_config
 
     folder = find_run(name, runs)
     config = amend_config(read_run_config(folder), amendments)

@@ -15,13 +15,14 @@ from ltk.config_text import explain
 from ltk.data.base import Source
 from ltk.data.splits import Manifest, create_manifest
 from ltk.engine.parent import Parent, open_parent
-from ltk.engine.run_dir import CARD, MODEL, SPLIT, RunDir
+from ltk.engine.run_dir import RunDir
 from ltk.errors import DataError, UsageError
 from ltk.evaluation.class_names import find_other_class
 from ltk.evaluation.images import open_configured_source
 from ltk.files import disk_faults, read_bytes, write_atomically
 from ltk.models.backbones import count_parameters
 from ltk.resolve import name_source
+from ltk.run_files import CARD, MODEL, SPLIT
 
 _DIGITS_OF_DIGEST = 8
 

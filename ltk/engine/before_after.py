@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ltk.engine.run_dir import read_run_config
 from ltk.evaluation.compare import Comparison, compare_entries
 from ltk.evaluation.pipeline import Judge
+from ltk.run_files import read_run_config
 
 
 def compare_stages(folder: Path) -> Comparison | None:

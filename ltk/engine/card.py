@@ -11,13 +11,13 @@ from typing import Any
 from ltk import distributed
 from ltk.engine.build import Built, DataPlan
 from ltk.engine.position import Position
-from ltk.engine.run_dir import CARD
 from ltk.errors import DataError
 from ltk.evaluation.rules import describe_init, describe_settings
 from ltk.evaluation.weights import digest_file
 from ltk.files import write_text
 from ltk.methods.base import Method
 from ltk.models.backbones import count_parameters
+from ltk.run_files import CARD
 
 _OVER_ALL_STAGES = ("epochs", "updates", "images_seen")
 _IDENTITY_OF_PARENT = ("path", "checkpoint", "sha256", "fingerprint")

@@ -10,10 +10,11 @@ from ltk import distributed
 from ltk.engine.build import Built
 from ltk.engine.position import Position
 from ltk.engine.reporter import Reporter
-from ltk.engine.run_dir import BAD_BATCH, RunDir
+from ltk.engine.run_dir import RunDir
 from ltk.engine.step import TrainStep
 from ltk.errors import DivergedError
 from ltk.files import write_text
+from ltk.run_files import BAD_BATCH
 
 
 class DivergenceWatch:

@@ -10,10 +10,10 @@ import os
 import socket
 from pathlib import Path
 
-from ltk.engine.run_dir import CONFIG, ENVIRONMENT
 from ltk.errors import DataError
 from ltk.files import read_json
 from ltk.launch import read_number
+from ltk.run_files import CONFIG, ENVIRONMENT
 
 _UNNAMED = "none"  # what torchrun calls a job without --rdzv-id
 _START_TIME = 21  # of a process, in /proc/<pid>/stat

@@ -23,17 +23,7 @@ from ltk.engine.elastic import count_restarts, find_begun_run, job_name
 from ltk.engine.parallel import check_alike, describe_other_world, leading_reporter, open_run_dir, process_group
 from ltk.engine.parent import Parent, open_parent, read_origin
 from ltk.engine.reporter import Reporter
-from ltk.engine.run_dir import (
-    CARD,
-    ENVIRONMENT,
-    MODEL,
-    PARENT,
-    SPLIT,
-    RunDir,
-    check_free,
-    describe_environment,
-    read_run_config,
-)
+from ltk.engine.run_dir import RunDir, check_free, describe_environment
 from ltk.engine.signals import catch_stop_signals
 from ltk.engine.trainer import Trainer
 from ltk.errors import DataError
@@ -41,6 +31,7 @@ from ltk.evaluation.evaluate import ensure_logits
 from ltk.evaluation.images import OpenedImages
 from ltk.evaluation.weights import check_own
 from ltk.files import disk_faults
+from ltk.run_files import CARD, ENVIRONMENT, MODEL, PARENT, SPLIT, read_run_config
 
 
 @dataclass(frozen=True)

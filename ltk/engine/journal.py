@@ -11,8 +11,8 @@ from typing import Any
 
 from ltk.errors import EnvironmentFault
 from ltk.files import disk_faults, read_records, write_text
+from ltk.run_files import METRICS, TIMES
 
-METRICS, TIMES = "metrics.jsonl", "times.jsonl"
 _FIGURES = ("epoch", "lr", "loss", "train_top1", "images", "skipped", "val", "test", "best_epoch")
 OWN_NAMES = frozenset((*_FIGURES, "seconds", "images_per_second"))
 """What a line says of every run, with or without "/" and more behind it; a method logs under other names."""

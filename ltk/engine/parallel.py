@@ -32,6 +32,7 @@ from ltk.errors import DataError, EnvironmentFault, PeerLostError, UsageError
 from ltk.launch import find_place, read_number
 from ltk.machine import choose_device
 from ltk.methods.base import Method
+from ltk.run_files import CHECKPOINT_FOLDER
 from ltk.types import Batch, Progress, StepOutput
 
 Forward = Callable[[Mapping[str, Batch], Progress], StepOutput]
@@ -213,7 +214,7 @@ class FollowedRunDir(RunDir):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.checkpoints = path / "checkpoints"
+        self.checkpoints = path / CHECKPOINT_FOLDER
 
     def close(self) -> None:
         """Hold no lock."""

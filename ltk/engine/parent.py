@@ -13,11 +13,12 @@ from ltk.checkpoint import load_model_and_metadata
 from ltk.config import ParentSettings, RunConfig
 from ltk.config_text import read_toml
 from ltk.data.splits import Manifest
-from ltk.engine.run_dir import CONFIG, PARENT, SPLIT, find_run, read_run_config
+from ltk.engine.run_dir import find_run
 from ltk.errors import DataError
 from ltk.evaluation.runs import TYPED, Card, read_run, read_typed
 from ltk.evaluation.weights import digest_file, find_weights, load_own_model
 from ltk.methods.base import Method
+from ltk.run_files import CONFIG, PARENT, SPLIT, read_run_config
 
 _IDENTITY = ("seed", "parent")  # what two runs of one recipe differ in
 

@@ -17,24 +17,32 @@ from pathlib import Path
 from typing import Any, Self
 
 from ltk.config import RunConfig
-from ltk.config_text import create_config, dump_config, read_toml
-from ltk.engine.journal import METRICS
+from ltk.config_text import dump_config
 from ltk.errors import BusyError, DataError
-from ltk.files import LAST, PREVIOUS, as_text, disk_faults, read_json, remove_leftovers, try_lock, write_text
-
-CONFIG, SPLIT, CARD, ENVIRONMENT, MODEL, BAD_BATCH, PARENT = (
-    "config.toml",
-    "split.json",
-    "card.json",
-    "environment.json",
-    "model.safetensors",
-    "bad_batch.txt",
-    "parent.json",
+from ltk.files import as_text, disk_faults, read_json, remove_leftovers, try_lock, write_text
+from ltk.run_files import (
+    CHECKPOINT_FOLDER,
+    CONFIG,
+    ENVIRONMENT,
+    LAST,
+    LOGITS,
+    METRICS,
+    MODEL,
+    PARENT,
+    PREVIOUS,
+    SPLIT,
 )
+
 _SHOWN = 8  # runs that an error names
-_CHECKPOINTS, _LOCK, _LOGITS = "checkpoints", "run.lock", "logits"
+_LOCK = "run.lock"
 _VERSIONS = ("ltk", "torch", "torchvision", "timm")
-_BEFORE_CONFIG = {_CHECKPOINTS, _LOCK, SPLIT, ENVIRONMENT, PARENT}  # what a start killed before it wrote CONFIG leaves
+_BEFORE_CONFIG = {
+    CHECKPOINT_FOLDER,
+    _LOCK,
+    SPLIT,
+    ENVIRONMENT,
+    PARENT,
+}  # what a start killed before it wrote CONFIG leaves
 
 
 class RunDir:
@@ -49,7 +57,7 @@ class RunDir:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.checkpoints = path / _CHECKPOINTS
+        self.checkpoints = path / CHECKPOINT_FOLDER
         with disk_faults(path):
             self.checkpoints.mkdir(exist_ok=True)
             self._lock = (path / _LOCK).open("a+", encoding="utf-8")
@@ -62,7 +70,7 @@ class RunDir:
             self._lock.truncate(0)
             self._lock.write(f"process {os.getpid()} on {socket.gethostname()}")
             self._lock.flush()
-        for folder in (path, self.checkpoints, path / _LOGITS):
+        for folder in (path, self.checkpoints, path / LOGITS):
             remove_leftovers(folder)
 
     @classmethod
@@ -164,19 +172,8 @@ def _is_bare(path: Path) -> bool:
     if not names:
         return True
     foreign = {name for name in names - _BEFORE_CONFIG if not (name.startswith(".") and name.endswith(".tmp"))}
-    checkpoints = path / _CHECKPOINTS
+    checkpoints = path / CHECKPOINT_FOLDER
     return _LOCK in names and not foreign and not (checkpoints.is_dir() and any(checkpoints.iterdir()))
-
-
-def read_run_config(path: Path) -> RunConfig:
-    """Return the configuration of a run.
-
-    Raises:
-        DataError: not a run directory.
-    """
-    if not (path / CONFIG).is_file():
-        raise DataError(f"{path} is not a run directory: it has no {CONFIG}", "Give a folder that `ltk train` wrote.")
-    return create_config(read_toml(path / CONFIG), str(path / CONFIG))
 
 
 def find_run(name: str | Path | None, runs: Path, accept: Callable[[Path], bool] = lambda run: True) -> Path:
@@ -223,10 +220,10 @@ def _suggest_runs(name: str, runs: Path) -> str:
 
 
 def _latest_first(runs: Path) -> list[Path]:
-    saved = [path for file in (LAST, PREVIOUS) for path in runs.glob(f"*/*/{_CHECKPOINTS}/{file}")]
+    saved = [path for file in (LAST, PREVIOUS) for path in runs.glob(f"*/*/{CHECKPOINT_FOLDER}/{file}")]
     saved += runs.glob(f"*/*/{MODEL}")
     saved.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    return [path.parent.parent if path.parent.name == _CHECKPOINTS else path.parent for path in saved]
+    return [path.parent.parent if path.parent.name == CHECKPOINT_FOLDER else path.parent for path in saved]
 
 
 def describe_environment(threads: int, device: str, precision: str) -> dict[str, Any]:

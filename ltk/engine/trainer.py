@@ -27,8 +27,8 @@ from ltk.engine.signals import StopRequest
 from ltk.engine.step import TrainStep
 from ltk.errors import DivergedError, StoppedError
 from ltk.evaluation.metrics import GROUP_NAMES, group_accuracies
-from ltk.files import BEST
 from ltk.methods.base import Method
+from ltk.run_files import BEST
 
 _CHECK_EVERY = {"cpu": 1, "cuda": 50}  # updates between looks at the loss; each look waits for the device
 

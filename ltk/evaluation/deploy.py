@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ltk.config_text import create_config, read_toml
 from ltk.data.image import ImageSpec
 from ltk.data.views.geometry import centre_crop
 from ltk.errors import DataError, UsageError
@@ -21,6 +20,7 @@ from ltk.evaluation.pipeline import EvaluatedRun
 from ltk.evaluation.posthoc import Adjustment
 from ltk.evaluation.weights import find_weights, load_own_model
 from ltk.methods.base import Method
+from ltk.run_files import read_run_config
 
 
 class DeployedModel(nn.Module):
@@ -107,7 +107,7 @@ def create_deployment(result: EvaluatedRun) -> Deployment:
     _require_same_classes(saved, metadata, run)
     remove_training_only(method)
     image = ImageSpec.from_json(json.loads(metadata["image"]))
-    config = create_config(read_toml(run / "config.toml"), str(run / "config.toml"))
+    config = read_run_config(run)
     upright = bool(config.data.source.upright)
     facts = {
         "producer": f"ltk {ltk.__version__}",

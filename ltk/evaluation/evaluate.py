@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from ltk import distributed
-from ltk.config_text import create_config, read_toml
 from ltk.data.banks import open_bank, request_device
 from ltk.data.base import Split
 from ltk.data.image import ImageSpec
@@ -30,6 +29,7 @@ from ltk.machine import choose_device, exact_float32
 from ltk.methods.base import Method
 from ltk.models.folding import fold_batch_norm
 from ltk.models.heads import ScaledLinear, linear_parameters
+from ltk.run_files import read_run_config
 
 Autocast = Callable[[], AbstractContextManager[object]]
 _CPU_BATCH, _GPU_BATCH = 64, 1000  # what stays in a CPU's cache; what fills a GPU
@@ -140,7 +140,7 @@ def ensure_logits(
     current = load_current_logits(run, split, checkpoint)
     if current is not None:
         return current
-    config = create_config(read_toml(run / "config.toml"), str(run / "config.toml"))
+    config = read_run_config(run)
     images = images or open_images(run, config.data, root)
     if split not in images.splits:
         raise DataError(f"{run} has no {split} split", f"It has {', '.join(sorted(images.splits))}.")

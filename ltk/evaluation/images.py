@@ -12,6 +12,7 @@ from ltk.data.base import Source, Split
 from ltk.data.sources import open_source
 from ltk.data.splits import Groups, Manifest, parse_groups
 from ltk.errors import DataError
+from ltk.run_files import MODEL, SPLIT
 
 
 def open_configured_source(data: DataSettings) -> Source:
@@ -51,7 +52,7 @@ def open_images(run: Path, data: DataSettings, root: Path | None) -> OpenedImage
         DataError: they are not there, or others are.
     """
     source = _open_again(run, data, root)
-    manifest, model = Manifest.read(run / "split.json"), run / "model.safetensors"
+    manifest, model = Manifest.read(run / SPLIT), run / MODEL
     try:
         return OpenedImages(manifest, manifest.open(source), resolve_groups(data, source))
     except DataError as error:

@@ -21,6 +21,7 @@ from ltk.data.splits import Groups as Limits
 from ltk.errors import DataError, DivergedError, unknown_name
 from ltk.evaluation.metrics import IntArray
 from ltk.files import check_checkpoint, disk_faults, open_file
+from ltk.run_files import CHECKPOINT_FOLDER, LOGITS
 from ltk.settings import Settings
 
 _CHUNK_VALUES = 1 << 22  # 16 MB of float32 at a time
@@ -162,7 +163,7 @@ def logits_path(run: Path, split: str, checkpoint: str = "last") -> Path:
     check_checkpoint(checkpoint)
     if split not in _SPLITS:
         raise unknown_name("split", split, _SPLITS)
-    return run / "logits" / (f"{split}.safetensors" if checkpoint == "last" else f"{split}-{checkpoint}.safetensors")
+    return run / LOGITS / (f"{split}.safetensors" if checkpoint == "last" else f"{split}-{checkpoint}.safetensors")
 
 
 def load_current_logits(run: Path, split: str, checkpoint: str = "last") -> SavedLogits | None:
@@ -173,7 +174,7 @@ def load_current_logits(run: Path, split: str, checkpoint: str = "last") -> Save
     Raises:
         DataError: they are torn or altered.
     """
-    path, weights = logits_path(run, split, checkpoint), run / "checkpoints" / f"{checkpoint}.safetensors"
+    path, weights = logits_path(run, split, checkpoint), run / CHECKPOINT_FOLDER / f"{checkpoint}.safetensors"
     if not path.exists() or (weights.exists() and not _are_of(path, weights)):
         return None
     return load_logits(path)

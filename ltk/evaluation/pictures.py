@@ -29,13 +29,13 @@ def read_images(run: Path, split: str, positions: Sequence[int], size: int | Non
     Raises:
         DataError: the images are not there any more, or are not those of the run.
     """
-    from ltk.config_text import create_config, read_toml
     from ltk.data.splits import Manifest
     from ltk.evaluation.images import open_configured_source
+    from ltk.run_files import SPLIT, read_run_config
 
-    config = create_config(read_toml(run / "config.toml"), str(run / "config.toml"))
+    config = read_run_config(run)
     source = open_configured_source(config.data)
-    images = Manifest.read(run / "split.json").open(source)[split]
+    images = Manifest.read(run / SPLIT).open(source)[split]
     present = [position for position in positions if position < len(images)]
     return images.read(present, size or min(_SIDE, source.native_size))
 

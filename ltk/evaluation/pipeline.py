@@ -17,6 +17,7 @@ from ltk.evaluation.posthoc import Adjustment
 from ltk.evaluation.recipes import Entry, create_entry, describe_checkpoint, find_marks
 from ltk.evaluation.runs import RunInfo, read_run
 from ltk.evaluation.tune import TuningCurve
+from ltk.run_files import LOGITS
 
 AS_TRAINED = AdjustmentRequest()
 
@@ -125,7 +126,7 @@ class Judge:
         for request in requests:
             choice = choose_adjustment(request, saved, load, run.rules, self.split)
             if choice.curve:
-                choice.curve.write(path / "logits")
+                choice.curve.write(path / LOGITS)
             outcome = assess(saved, choice.adjustment)
             corrected = (choice.adjustment, choice.rules, outcome, choice.curve, (*choice.remarks, *untested))
             results.append(EvaluatedRun(run, self.split, saved, groups, *corrected))

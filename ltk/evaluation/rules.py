@@ -11,6 +11,7 @@ from ltk.config import OptimSettings, RunConfig, ScheduleSettings
 from ltk.config_text import create_config
 from ltk.errors import DataError, LtkError
 from ltk.evaluation.logits import read_metadata
+from ltk.run_files import MODEL
 
 # What older cards leave out: of any model, and of one that was trained here.
 _LATER = ("method_name", "image_size", "mean", "std", "upright", "model_options")
@@ -93,7 +94,7 @@ def complete_card(card: Mapping[str, Any], tree: Mapping[str, Any], run: Path) -
     if card.get("init") in ("random", "timm pretrained") or "stage_one" in card:
         told["init"] = card["init"]
     keys = (*_LATER, *(_LATER_OF_TRAINING if "views" in card else ()))
-    return {**card, **{key: told[key] for key in keys}, **_read_stored_size(run / "model.safetensors")}
+    return {**card, **{key: told[key] for key in keys}, **_read_stored_size(run / MODEL)}
 
 
 def _read_stored_size(model: Path) -> dict[str, Any]:

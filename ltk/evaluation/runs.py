@@ -11,11 +11,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
-from ltk.config_text import create_config, read_toml
+from ltk.config_text import create_config
 from ltk.data.splits import Manifest
 from ltk.errors import DataError
 from ltk.evaluation.rules import complete_card, describe_settings
 from ltk.files import read_json, read_records
+from ltk.run_files import CARD, CONFIG, METRICS, SPLIT, read_run_tree
 from ltk.settings import first_fault
 
 TYPED = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
@@ -111,9 +112,9 @@ class RunInfo:
 def _describe_unfinished(run: RunInfo) -> dict[str, Any]:
     from ltk.checkpoint import load_model  # imports torch
 
-    config = create_config(run.config, str(run.path / "config.toml"))
+    config = create_config(run.config, str(run.path / CONFIG))
     selection = "val" if any("val" in record for record in run.records) else "test (oracle)"
-    method, images = load_model(run.path), run.path / "split.json"
+    method, images = load_model(run.path), run.path / SPLIT
     return {
         **describe_settings(config),
         "options": method.Options(**config.method.options).model_dump(),
@@ -133,11 +134,9 @@ def read_run(path: Path) -> RunInfo:
     Raises:
         DataError: it is none.
     """
-    if not (path / "config.toml").is_file():
-        raise DataError(f"{path} is not a run directory: it has no config.toml", "Give a folder that ltk train wrote.")
-    records = read_records(path / "metrics.jsonl")
-    _check(TypeAdapter(list[_Epoch]), records, path / "metrics.jsonl")
-    return RunInfo(path, read_card(path), read_toml(path / "config.toml"), tuple(records))
+    config, records = read_run_tree(path), read_records(path / METRICS)
+    _check(TypeAdapter(list[_Epoch]), records, path / METRICS)
+    return RunInfo(path, read_card(path), config, tuple(records))
 
 
 def read_card(run: Path) -> dict[str, Any]:
@@ -146,7 +145,7 @@ def read_card(run: Path) -> dict[str, Any]:
     Raises:
         DataError: damaged.
     """
-    path = run / "card.json"
+    path = run / CARD
     return read_typed(path, Card) if path.exists() else {}
 
 

@@ -19,6 +19,7 @@ from ltk.evaluation.pictures import read_pictures
 from ltk.evaluation.pipeline import EvaluatedRun
 from ltk.evaluation.protocol import show_rule
 from ltk.evaluation.tune import read_curves
+from ltk.run_files import LOGITS
 
 _PICTURES = 6  # per class
 _LARGEST_MATRIX = 300
@@ -160,7 +161,7 @@ def _draw(result: EvaluatedRun, assessment: Assessment) -> list[Plot]:
     errors = f"Calibration error {tables.percent(table.ece)}%, class-wise {tables.percent(assessment.classwise_ece)}%"
     caption = f"Reliability: bars below the dashed line mean overconfidence. {errors}."
     plots.append(Plot("reliability", caption, figures.draw_reliability(table)))
-    curves = read_curves(result.run.path / "logits", result.saved.checkpoint)
+    curves = read_curves(result.run.path / LOGITS, result.saved.checkpoint)
     if curves:
         caption = "Strength of a correction against balanced accuracy; the dot is the chosen value."
         plots.append(Plot("tuning", caption, figures.draw_tuning(curves)))

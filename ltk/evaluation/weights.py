@@ -11,14 +11,14 @@ from pydantic import ValidationError
 
 from ltk.checkpoint import find_model_file, load_model_and_metadata, read_state
 from ltk.config import RunConfig
-from ltk.config_text import create_config, read_toml
 from ltk.data.splits import Manifest
 from ltk.description import Description, describe_backbone, read_description
 from ltk.errors import DataError
 from ltk.evaluation.runs import read_card
-from ltk.files import BEST, open_file
+from ltk.files import open_file
 from ltk.methods import get_method_class
 from ltk.methods.base import Method
+from ltk.run_files import BEST, CHECKPOINT_FOLDER, SPLIT, read_run_config
 
 _DESCRIBED = ("method", "backbone", "class_counts", "class_names")
 
@@ -35,7 +35,7 @@ def find_weights(run: Path, checkpoint: str = "last") -> Path:
     """
     if checkpoint == "last" or not run.is_dir():
         return find_model_file(run)
-    path = run / "checkpoints" / BEST
+    path = run / CHECKPOINT_FOLDER / BEST
     if not path.exists():
         raise DataError(f"{run} has no best checkpoint", "Use the last one, or train further.")
     return path
@@ -52,8 +52,8 @@ def load_own_model(run: Path, weights: Path) -> tuple[Method, dict[str, str]]:
     if adopted is not None:
         _raise_if(run, ["model file"] if digest_file(weights) != adopted else [])
         return method, metadata
-    config = create_config(read_toml(run / "config.toml"), str(run / "config.toml"))
-    check_own(run, metadata, read_state(metadata, weights), config, Manifest.read(run / "split.json"))
+    config = read_run_config(run)
+    check_own(run, metadata, read_state(metadata, weights), config, Manifest.read(run / SPLIT))
     return method, metadata
 
 

@@ -18,7 +18,7 @@ import torch
 from ltk import draws
 from ltk.checkpoint import load_checkpoint
 from ltk.engine.fit import fit, resume
-from ltk.files import LAST
+from ltk.run_files import LAST
 from tests.distributed.jobs import free_port
 from tests.test_resume import assert_same_end
 

@@ -9,10 +9,10 @@ import pytest
 from ltk.config import RunConfig
 from ltk.engine.amend import amend_config, describe_amendments
 from ltk.engine.fit import fit, resume
-from ltk.engine.run_dir import read_run_config
 from ltk.engine.schedules import lr_factor
 from ltk.errors import BusyError
 from ltk.resolve import resolve_config
+from ltk.run_files import read_run_config
 
 
 def create_config(epochs: int, *overrides: str) -> RunConfig:

@@ -13,10 +13,10 @@ from ltk.engine.average import WeightAverage
 from ltk.engine.fit import fit, resume
 from ltk.engine.stage_two import StageTwoRequest, resolve_stage_two
 from ltk.errors import StoppedError
-from ltk.files import LAST
 from ltk.methods import create_method
 from ltk.models.backbones import create_backbone
 from ltk.resolve import resolve_config
+from ltk.run_files import LAST
 from tests.test_resume import Interrupter, assert_same_end
 
 

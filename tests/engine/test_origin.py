@@ -12,10 +12,10 @@ import pytest
 
 from ltk.engine.amend import amend_config
 from ltk.engine.fit import FitResult, fit, resume
-from ltk.engine.run_dir import read_run_config
 from ltk.engine.stage_two import StageTwoRequest, resolve_stage_two
 from ltk.errors import DataError
 from ltk.resolve import resolve_config
+from ltk.run_files import read_run_config
 
 CHEAP = {"optim.epochs": 1, "run.device": "cpu", "run.precision": "fp32", "run.threads": 1}
 DAMAGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {

@@ -17,10 +17,9 @@ from ltk.engine.amend import amend_config
 from ltk.engine.fit import fit, resume
 from ltk.engine.position import Position
 from ltk.engine.reporter import SilentReporter
-from ltk.engine.run_dir import read_run_config
 from ltk.errors import StoppedError
-from ltk.files import LAST
 from ltk.resolve import resolve_config
+from ltk.run_files import LAST, read_run_config
 from tests.test_resume import Interrupter
 
 IMAGES, STEPS = 342, 11  # a batch of 34: ten whole ones and one of 2 images, too few for two devices

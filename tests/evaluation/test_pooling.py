@@ -11,7 +11,6 @@ import pytest
 
 from ltk.engine.before_after import compare_stages
 from ltk.engine.fit import fit
-from ltk.engine.run_dir import read_run_config
 from ltk.engine.stage_two import StageTwoRequest, resolve_stage_two
 from ltk.evaluation.choose import create_request
 from ltk.evaluation.compare import Comparison, compare_entries
@@ -20,6 +19,7 @@ from ltk.evaluation.payload import describe_comparison
 from ltk.evaluation.pipeline import AS_TRAINED, Judge
 from ltk.evaluation.protocol import recipe_key
 from ltk.resolve import resolve_config
+from ltk.run_files import read_run_config
 
 CreateSaved = Callable[..., SavedLogits]
 CreateRun = Callable[..., Path]

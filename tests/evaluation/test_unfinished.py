@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 from ltk.cli import app
 from ltk.engine.amend import amend_config
 from ltk.engine.fit import fit, resume
-from ltk.engine.run_dir import read_run_config
 from ltk.evaluation.choose import create_request
 from ltk.evaluation.evaluate import ensure_logits
 from ltk.evaluation.logits import load_current_logits, read_checksum
@@ -22,6 +21,7 @@ from ltk.evaluation.pipeline import Judge
 from ltk.evaluation.report import create_report
 from ltk.evaluation.runs import read_run
 from ltk.resolve import resolve_config
+from ltk.run_files import read_run_config
 
 FINISH = ("card.json", "model.safetensors", "logits")
 

@@ -18,9 +18,9 @@ from ltk.config import RunConfig
 from ltk.engine.fit import fit, resume
 from ltk.engine.stage_two import StageTwoRequest, resolve_stage_two
 from ltk.errors import StoppedError
-from ltk.files import LAST
 from ltk.methods.baselines import deferred_weights
 from ltk.resolve import resolve_config
+from ltk.run_files import LAST
 from ltk.types import Progress
 from tests.reliability.processes import ROOT
 from tests.test_resume import Interrupter, assert_same_end

@@ -11,7 +11,7 @@ import pytest
 
 from ltk.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ltk.config_text import read_toml
-from ltk.files import LAST
+from ltk.run_files import LAST
 from tests.reliability.processes import Launcher, Process
 
 SMALL = ("--dataset", "digits", "--quiet", "--set", "model.width=4", "--set", "run.device=cpu")

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from ltk.checkpoint import load_checkpoint, load_newest, write_tensors
-from ltk.files import LAST, PREVIOUS
+from ltk.run_files import LAST, PREVIOUS
 from tests.reliability.processes import Launcher
 from tests.reliability.test_bad_input import make_images
 

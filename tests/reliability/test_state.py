@@ -14,8 +14,8 @@ from ltk.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ltk.config import RunConfig
 from ltk.engine.fit import fit, resume
 from ltk.errors import StoppedError
-from ltk.files import LAST, PREVIOUS
 from ltk.resolve import resolve_config
+from ltk.run_files import LAST, PREVIOUS
 from tests.test_resume import Interrupter, assert_same_end
 
 EPOCHS, STOP = 4, (2, 3)  # stopped in the third epoch, after its third step
