@@ -20,8 +20,8 @@ from ltk.data.banks import MemoryBank
 from ltk.data.base import ArraySplit
 from ltk.data.image import ImageSpec
 from ltk.data.loaders import Loader, StreamSource
+from ltk.data.longtail import imbalance_counts
 from ltk.data.samplers import create_sampler
-from ltk.data.splits import imbalance_counts
 from ltk.data.transforms import recipe_options
 from ltk.engine.build import build_method, create_views
 from ltk.engine.compiled import CompiledForward

@@ -16,8 +16,9 @@ from torch import nn
 from ltk.config import CIFAR, RunConfig
 from ltk.data.catalogue import FACTS, train_counts
 from ltk.data.image import ImageSpec
+from ltk.data.longtail import imbalance_counts
 from ltk.data.sources import open_source
-from ltk.data.splits import create_manifest, imbalance_counts
+from ltk.data.splits import create_manifest
 from ltk.engine.build import create_views
 from ltk.methods import METHODS, create_method
 from ltk.methods.base import Method

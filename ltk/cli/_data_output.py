@@ -117,7 +117,7 @@ def show_stats(
     """Show class counts."""
     import numpy as np
 
-    from ltk.data.splits import parse_groups
+    from ltk.data.limits import parse_groups
     from ltk.data.statistics import draw_histogram, gini, plot_counts, summarise_groups
 
     train_K = np.array(manifest.counts)

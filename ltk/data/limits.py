@@ -6,7 +6,8 @@ import math
 
 from ltk.errors import UsageError
 
-Groups = tuple[int, int] | str
+GroupRule = tuple[int, int] | str
+"""How classes are divided into many, medium and few: (high, low), or "tertile"."""
 
 
 def check_imbalance(imb: float) -> float:
@@ -35,7 +36,7 @@ def check_limits(limits: tuple[int, int]) -> tuple[int, int]:
     return limits
 
 
-def parse_groups(text: str) -> Groups:
+def parse_groups(text: str) -> GroupRule:
     """Read "100,20" or "tertile".
 
     Raises:

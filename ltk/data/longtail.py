@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ltk.data.base import IntArray, count_of
-from ltk.data.limits import Groups, check_imbalance, check_limits
+from ltk.data.limits import GroupRule, check_imbalance, check_limits
 from ltk.errors import UsageError, unknown_name
 
 IMBALANCE_KINDS = ("exp", "step", "none")
@@ -114,7 +114,7 @@ def rank_classes(counts_K: npt.ArrayLike, *, largest_first: bool = True) -> IntA
     return rank_K
 
 
-def assign_groups(counts_K: npt.ArrayLike, groups: Groups = (100, 20)) -> IntArray:
+def assign_groups(counts_K: npt.ArrayLike, groups: GroupRule = (100, 20)) -> IntArray:
     """Return group_K: 0 many, 1 medium, 2 few, by the number of training images of each class.
 
     Args:

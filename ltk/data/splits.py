@@ -13,37 +13,17 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from ltk.data.base import IntArray, Source, Split, count_of
-from ltk.data.limits import Groups, check_imbalance, parse_groups
 from ltk.data.lists import note_absent
 from ltk.data.longtail import (
     IMBALANCE_KINDS,
     SUBSET_RULES,
-    assign_groups,
     imbalance_counts,
-    rank_classes,
     select_subset,
 )
 from ltk.data.tail_split import check_drawn, check_seed, split_tail_safe
 from ltk.errors import DataError, UsageError, unknown_name
 from ltk.files import read_json, write_text
 from ltk.settings import Settings, first_fault
-
-__all__ = [
-    "IMBALANCE_KINDS",
-    "SUBSET_RULES",
-    "Groups",
-    "Manifest",
-    "assign_groups",
-    "check_imbalance",
-    "create_manifest",
-    "fingerprint",
-    "imbalance_counts",
-    "note_held_out",
-    "parse_groups",
-    "rank_classes",
-    "select_subset",
-]
-
 
 _Index = Annotated[int, Field(ge=0, lt=1 << 31)]
 

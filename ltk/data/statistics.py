@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ltk.data.limits import Groups
+from ltk.data.limits import GroupRule
 from ltk.data.longtail import FEW, MANY, MEDIUM, assign_groups
 from ltk.files import write_atomically
 
@@ -48,7 +48,7 @@ class GroupSummary:
     largest: int | None
 
 
-def summarise_groups(train_K: npt.ArrayLike, test_K: npt.ArrayLike, groups: Groups) -> list[GroupSummary]:
+def summarise_groups(train_K: npt.ArrayLike, test_K: npt.ArrayLike, groups: GroupRule) -> list[GroupSummary]:
     """Return many, medium and few, in this order."""
     train, test = np.asarray(train_K), np.asarray(test_K)
     group_K = assign_groups(train, groups)
@@ -93,7 +93,7 @@ def tolerate_missing_glyphs() -> Iterator[None]:
 
 
 @tolerate_missing_glyphs()
-def plot_counts(train_K: Sequence[int], test_K: Sequence[int], groups: Groups, path: Path, title: str) -> None:
+def plot_counts(train_K: Sequence[int], test_K: Sequence[int], groups: GroupRule, path: Path, title: str) -> None:
     """Write a picture of the class counts, training above and test below, from the largest class to the smallest."""
     from matplotlib.figure import Figure
 

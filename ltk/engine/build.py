@@ -16,9 +16,10 @@ from ltk.config_text import explain
 from ltk.data.banks import Bank, DiskBank, open_bank
 from ltk.data.base import IntArray, Split
 from ltk.data.image import ImageSpec, resolve_image
+from ltk.data.limits import GroupRule
 from ltk.data.loaders import Loader, StreamSource
 from ltk.data.samplers import Sampler, create_sampler
-from ltk.data.splits import Groups, Manifest, create_manifest, note_held_out
+from ltk.data.splits import Manifest, create_manifest, note_held_out
 from ltk.data.transforms import View, create_view, recipe_options
 from ltk.description import describe_model
 from ltk.engine.device import choose_engine, choose_precision, choose_threads, create_autocast
@@ -51,7 +52,7 @@ class DataPlan:
     manifest: Manifest
     splits: dict[str, Split]
     image: ImageSpec
-    groups: Groups
+    groups: GroupRule
     notes: tuple[str, ...] = ()
 
     @property

@@ -15,7 +15,7 @@ from ltk.data.base import IntArray, Split, count_of
 from ltk.data.catalogue import FACTS, Facts, train_counts
 from ltk.data.image import ImageSpec
 from ltk.data.loaders import count_steps
-from ltk.data.splits import imbalance_counts
+from ltk.data.longtail import imbalance_counts
 from ltk.engine.build import build_method, create_streams, plan_data, resolve_machine
 from ltk.engine.parallel import check_batch_size
 from ltk.engine.rehearsal import SECONDS, Rehearsal, rehearse

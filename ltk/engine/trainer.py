@@ -9,7 +9,7 @@ from typing import Any
 
 from ltk import distributed, draws
 from ltk.checkpoint import Checkpoint, save_checkpoint, save_model
-from ltk.data.splits import assign_groups
+from ltk.data.longtail import assign_groups
 from ltk.engine.average import WeightAverage
 from ltk.engine.build import Built
 from ltk.engine.device import create_autocast

@@ -18,7 +18,7 @@ from ltk import distributed
 from ltk.data.banks import open_bank, request_device
 from ltk.data.base import Split
 from ltk.data.image import ImageSpec
-from ltk.data.splits import Groups
+from ltk.data.limits import GroupRule
 from ltk.data.transforms import create_eval_view
 from ltk.errors import DataError
 from ltk.evaluation.images import OpenedImages, open_images
@@ -169,7 +169,7 @@ def compute_logits(  # noqa: PLR0913 - what is saved beside the logits is among 
     *,
     class_names: tuple[str, ...],
     class_counts: tuple[int, ...],
-    groups: Groups,
+    groups: GroupRule,
     checkpoint: str,
     batch_size: int = 0,
 ) -> SavedLogits:

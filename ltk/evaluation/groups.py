@@ -10,8 +10,8 @@ from statistics import mean
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ltk.data.splits import Groups as Limits
-from ltk.data.splits import assign_groups, parse_groups
+from ltk.data.limits import GroupRule, parse_groups
+from ltk.data.longtail import assign_groups
 from ltk.errors import DataError
 from ltk.evaluation.inputs import read_class_values
 from ltk.evaluation.metrics import GROUP_NAMES, BoolArray, IntArray
@@ -46,7 +46,7 @@ class Groups:
         return np.asarray(self.group_K == self.names.index(name))
 
 
-def create_groups(class_counts_K: ArrayLike, rule: Limits | str, class_names: Sequence[str] = ()) -> Groups:
+def create_groups(class_counts_K: ArrayLike, rule: GroupRule | str, class_names: Sequence[str] = ()) -> Groups:
     """Build the groups a rule describes.
 
     Args:

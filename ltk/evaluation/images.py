@@ -9,8 +9,9 @@ from pathlib import Path
 
 from ltk.config import DataSettings
 from ltk.data.base import Source, Split
+from ltk.data.limits import GroupRule, parse_groups
 from ltk.data.sources import open_source
-from ltk.data.splits import Groups, Manifest, parse_groups
+from ltk.data.splits import Manifest
 from ltk.errors import DataError
 from ltk.run_files import MODEL, SPLIT
 
@@ -20,7 +21,7 @@ def open_configured_source(data: DataSettings) -> Source:
     return open_source(data.dataset, root=data.root, **data.source.model_dump(exclude_none=True))
 
 
-def resolve_groups(data: DataSettings, source: Source) -> Groups:
+def resolve_groups(data: DataSettings, source: Source) -> GroupRule:
     """Return the many/medium/few rule: as configured, else the data set's own."""
     return source.groups if data.groups == "auto" else parse_groups(data.groups)
 
@@ -37,7 +38,7 @@ class OpenedImages:
 
     manifest: Manifest
     splits: Mapping[str, Split]
-    groups: Groups
+    groups: GroupRule
 
 
 def open_images(run: Path, data: DataSettings, root: Path | None) -> OpenedImages:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from safetensors import SafetensorError, safe_open
 
-from ltk.data.splits import Groups as Limits
+from ltk.data.limits import GroupRule
 from ltk.errors import DataError, DivergedError, unknown_name
 from ltk.evaluation.metrics import IntArray
 from ltk.files import check_checkpoint, disk_faults, open_file
@@ -70,7 +70,7 @@ class SavedLogits:
     index_N: IntArray
     class_names: tuple[str, ...]
     class_counts: tuple[int, ...]
-    groups: Limits = (100, 20)
+    groups: GroupRule = (100, 20)
     fingerprint: str = ""
     checkpoint: str = "last"
     weight_norm_K: NDArray[np.float32] | None = field(default=None)

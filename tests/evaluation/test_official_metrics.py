@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from ltk.data.splits import assign_groups
+from ltk.data.longtail import assign_groups
 from ltk.evaluation import metrics
 from ltk.evaluation.posthoc import no_adjustment, predicted_mass, rebalance_predictions, rebalanced_scores
 

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import _synthetic
 from ltk.data.catalogue import FACTS, Facts, train_counts
-from ltk.data.splits import imbalance_counts
+from ltk.data.longtail import imbalance_counts
 from tests.reliability.processes import Launcher
 
 NAME = "imagenet-lt"
