@@ -73,9 +73,6 @@ class FileSplit(Split):
 
         return read_images_whole([self.path(i) for i in np.asarray(indices).tolist()], upright=self.upright)
 
-    def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_packs": {}}  # a memory map would travel to a worker as a copy of the whole array
-
 
 def create_file_source(
     name: str, class_names: tuple[str, ...], splits: dict[str, FileSplit], notes: tuple[str, ...] = ()

@@ -99,7 +99,7 @@ def open_csv(  # noqa: PLR0913 - the options of a source are its arguments
     kept, notes = _find_listed(root, table.names, "", skip_missing=skip_missing, allow_outside=allow_outside)
     table = table.take(kept)
     lots = match_lots(table.names, group_regex) if group_regex else table.lots
-    note_absent(table.class_names, {"train": table.labels_N})
+    require_all_classes(table.class_names, table.labels_N)
     if table.splits is None:
         indices, drawn = draw_test(
             table.labels_N, table.class_names, test=test, min_per_class=min_per_class, seed=seed, lots=lots
@@ -177,6 +177,21 @@ def _missing(root: Path, of: str, absent: Sequence[str], total: int) -> DataErro
     )
 
 
+def require_all_classes(class_names: Sequence[str], labels_N: IntArray) -> None:
+    """Check that there are training images of each class.
+
+    Raises:
+        DataError: there are none of some.
+    """
+    absent = _find_absent(class_names, labels_N)
+    if absent:
+        raise DataError(f"no training image of {count_of(len(absent), 'class')}: {', '.join(absent[:10])}")
+
+
+def _find_absent(class_names: Sequence[str], labels_N: IntArray) -> list[str]:
+    return [class_names[c] for c in np.flatnonzero(np.bincount(labels_N, minlength=len(class_names)) == 0).tolist()]
+
+
 def note_absent(class_names: Sequence[str], labels: dict[str, IntArray]) -> tuple[str, ...]:
     """Return notes on classes that a held-out split has no image of.
 
@@ -185,10 +200,8 @@ def note_absent(class_names: Sequence[str], labels: dict[str, IntArray]) -> tupl
     """
     notes = []
     for split, labels_N in labels.items():
-        counts = np.bincount(labels_N, minlength=len(class_names))
-        absent = [class_names[c] for c in np.flatnonzero(counts == 0).tolist()]
-        if absent and split == "train":
-            raise DataError(f"no training image of {count_of(len(absent), 'class')}: {', '.join(absent[:10])}")
-        if absent:
+        if split == "train":
+            require_all_classes(class_names, labels_N)
+        elif absent := _find_absent(class_names, labels_N):
             notes.append(f"{split} has no image of {count_of(len(absent), 'class')}: {', '.join(absent[:10])}")
     return tuple(notes)

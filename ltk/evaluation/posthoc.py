@@ -155,16 +155,6 @@ def rebalance_predictions(
     return start.shifted(-tau * _log_prior(mass_K), name, transductive=transductive)
 
 
-def rebalanced_scores(probability_NK: FloatArray, tau: float) -> FloatArray:
-    """Return ``p_ij / m_j**tau`` with m_j the sum of column j: PN as published, transductive.
-
-    Args:
-        probability_NK: softmax of the whole evaluation set.
-        tau: 0 returns the probabilities.
-    """
-    return probability_NK / probability_NK.sum(axis=0) ** tau
-
-
 def scale_temperature(start: Adjustment, temperature: float) -> Adjustment:
     """Divide adjusted logits by a temperature above 0 (Guo et al. 2017); decisions stay, probabilities change."""
     if not temperature > 0:
