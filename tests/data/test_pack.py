@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -182,15 +181,6 @@ def test_a_damaged_shard_is_said_to_be_one(root: Path, change: Callable[[bytes],
     shard.write_bytes(change(shard.read_bytes()))
     with pytest.raises(DataError, match=r"folder-8\.000\.npy (cannot be read|has shape)"):
         find_pack(root, NAMES, 8)
-
-
-def test_splits_travel_to_workers_without_the_pixels(root: Path) -> None:
-    pack_source(open_root(root), 8)
-    split = open_root(root).splits["train"]
-    expected = split.read([1, 2], 8)
-    data = pickle.dumps(split)
-    assert len(data) < 40_000
-    assert torch.equal(pickle.loads(data).read([1, 2], 8), expected)
 
 
 def test_packing_goes_on_where_it_stopped(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

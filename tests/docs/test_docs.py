@@ -19,7 +19,7 @@ from ltk.cli import app
 from tests.convert import legacy_models
 from tests.docs.blocks import LANGUAGES, PYTHON, SHELL, Block, expand, make_small, read_blocks, read_commands
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MEASURED = {"results.md", "performance.md", "reliability.md"}  # written from measurements, with commands of hours
 DOCUMENTS = [ROOT / "README.md", *sorted(p for p in (ROOT / "docs").glob("*.md") if p.name not in MEASURED)]
 COUNTS = [40, 30, 24, 18, 14, 10, 8, 7, 6, 5, 4, 3]
