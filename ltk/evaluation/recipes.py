@@ -205,10 +205,8 @@ def group_recipes(entries: Sequence[Entry]) -> tuple[Recipe, ...]:
     found: dict[str, list[Entry]] = {}
     repeated: dict[str, list[Entry]] = {}
     for entry in entries:
-        key, training = (
-            f"{recipe_key(entry.card)} {entry.groups.names} {entry.groups.group_K.tolist()}",
-            _training(entry),
-        )
+        groups, training = entry.groups, _training(entry)
+        key = f"{recipe_key(entry.card)} {groups.names} {groups.group_K.tolist()}"
         is_known = bool(training) and training in map(_training, found.get(key, ()))
         (repeated if is_known else found).setdefault(key, []).append(entry)
     cards = [members[0].card for members in found.values()]
