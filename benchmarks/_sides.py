@@ -23,13 +23,14 @@ from ltk.data.loaders import Loader, StreamSource
 from ltk.data.longtail import imbalance_counts
 from ltk.data.samplers import create_sampler
 from ltk.data.transforms import recipe_options
-from ltk.engine.build import build_method, create_views
+from ltk.engine.build import build_method
 from ltk.engine.compiled import CompiledForward
 from ltk.engine.device import choose_precision
 from ltk.engine.meters import Meters
 from ltk.engine.optim import create_optimizer, optimizer_tensors
 from ltk.engine.runner import EagerRunner
 from ltk.engine.step import TrainStep
+from ltk.engine.streams import create_views
 from ltk.models.backbones import create_backbone
 from ltk.resolve import resolve_config
 

@@ -19,7 +19,7 @@ from ltk.data.image import ImageSpec
 from ltk.data.longtail import imbalance_counts
 from ltk.data.sources import open_source
 from ltk.data.splits import create_manifest
-from ltk.engine.build import create_views
+from ltk.engine.streams import create_views
 from ltk.methods import METHODS, create_method
 from ltk.methods.base import Method
 from ltk.models.backbones import count_parameters, create_backbone

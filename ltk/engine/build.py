@@ -5,26 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from pydantic import ValidationError
 
 from ltk import distributed
-from ltk.config import RunConfig, ViewSettings
+from ltk.config import RunConfig
 from ltk.config_text import explain
 from ltk.data.banks import Bank, DiskBank, open_bank
-from ltk.data.base import IntArray, Split
+from ltk.data.base import Split
 from ltk.data.image import ImageSpec, resolve_image
 from ltk.data.limits import GroupRule
-from ltk.data.loaders import Loader, StreamSource
-from ltk.data.samplers import Sampler, create_sampler
+from ltk.data.loaders import Loader
 from ltk.data.splits import Manifest, create_manifest, note_held_out
-from ltk.data.transforms import View, create_view, recipe_options
 from ltk.description import describe_model
 from ltk.engine.device import choose_engine, choose_precision, choose_threads, create_autocast
-from ltk.engine.features import FeatureBank, FeatureEvalSet, check_takes_features, keep_features
+from ltk.engine.features import FeatureBank, FeatureEvalSet, check_takes_features
 from ltk.engine.parallel import check_batch_size, synchronise_batch_norm
+from ltk.engine.streams import create_streams
 from ltk.errors import DataError, UsageError
 from ltk.evaluation.evaluate import EvalSet
 from ltk.evaluation.images import open_configured_source, resolve_groups
@@ -157,61 +155,6 @@ def build_method(
         image=image.as_json(),
     )
     return method, description
-
-
-def create_views(config: RunConfig, image: ImageSpec, count: int) -> list[View]:
-    """Build the views of a stream; the last recipe repeats."""
-    recipes = config.views.recipes
-    chosen = [recipes[min(i, len(recipes) - 1)] for i in range(count)]
-    return [
-        create_view(recipe, size=image.size, mean=image.mean, std=image.std, **_options_of(recipe, config.views))
-        for recipe in chosen
-    ]
-
-
-def _options_of(recipe: str, views: ViewSettings) -> dict[str, float | int | str]:
-    """The options a recipe takes; one that no recipe of the run takes stays in, to be refused by name."""
-    taken = {name for other in views.recipes for name in recipe_options(other)}
-    own = recipe_options(recipe)
-    return {name: value for name, value in views.options.items() if name in own or name not in taken}
-
-
-def create_streams(config: RunConfig, method: Method, image: ImageSpec, labels_N: IntArray) -> dict[str, StreamSource]:
-    """Build the streams a method asks for: which images it is fed, and which views of them.
-
-    Args:
-        config: of the run.
-        method: says what it wants to be fed.
-        image: size and normalisation.
-        labels_N: of the training images.
-    """
-    streams: dict[str, StreamSource] = {}
-    length: int | None = None
-    is_cut_whole = config.data.full_resolution and image.stored > image.size
-    for name, stream in method.streams.items():
-        options: dict[str, Any] = {"num_samples": length, **(stream.options or {})}
-        sampler = create_sampler(stream.sampler, labels_N, **options)
-        length = length or sampler.length
-        if config.parent.cache:
-            streams[name] = StreamSource(sampler, [keep_features])
-            continue
-        views = create_views(config, image, stream.views)
-        streams[name] = cut_whole(sampler, views) if is_cut_whole else StreamSource(sampler, views)
-    return streams
-
-
-def cut_whole(sampler: Sampler, views: Sequence[View]) -> StreamSource:
-    """Return the stream whose resized crops are cut out of whole images as these are read.
-
-    A view that starts with another step is made of the stored image, whose central square is all it looks at.
-    """
-    if not any(view.crop for view in views):
-        return StreamSource(sampler, views)
-    return StreamSource(
-        sampler,
-        [view.after_crop() if view.crop else view for view in views],
-        [view.cut_crop if view.crop else None for view in views],
-    )
 
 
 def create_loader(plan: DataPlan, method: Method, device: torch.device) -> Loader:

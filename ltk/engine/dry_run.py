@@ -16,9 +16,10 @@ from ltk.data.catalogue import FACTS, Facts, train_counts
 from ltk.data.image import ImageSpec
 from ltk.data.loaders import count_steps
 from ltk.data.longtail import imbalance_counts
-from ltk.engine.build import build_method, create_streams, plan_data, resolve_machine
+from ltk.engine.build import build_method, plan_data, resolve_machine
 from ltk.engine.parallel import check_batch_size
 from ltk.engine.rehearsal import SECONDS, Rehearsal, rehearse
+from ltk.engine.streams import create_streams
 from ltk.errors import DataError
 from ltk.methods.base import Method
 from ltk.models.backbones import count_parameters

@@ -23,13 +23,13 @@ from ltk.data.banks import CropRequest, Cut, DiskBank, MemoryBank
 from ltk.data.base import IntArray, Split
 from ltk.data.image import ImageSpec
 from ltk.data.loaders import Loader, StreamSource
-from ltk.engine.build import create_streams
 from ltk.engine.device import create_autocast
 from ltk.engine.engines import choose_runner
 from ltk.engine.meters import Meters
 from ltk.engine.optim import create_optimizer
 from ltk.engine.runner import EagerRunner
 from ltk.engine.step import TrainStep
+from ltk.engine.streams import create_streams
 from ltk.errors import UsageError
 from ltk.machine import use_device
 from ltk.methods.base import Method

@@ -21,8 +21,9 @@ from ltk.data.samplers import create_sampler
 from ltk.data.transforms import View, create_view
 from ltk.data.views import steps
 from ltk.data.views.recipes import RECIPES
-from ltk.engine.build import build, cut_whole, plan_data
+from ltk.engine.build import build, plan_data
 from ltk.engine.dry_run import estimate
+from ltk.engine.streams import cut_whole
 from ltk.errors import DataError
 from ltk.resolve import resolve_config
 from ltk.types import Batch
