@@ -109,7 +109,8 @@ class Loader:
         return self.bank.stream_crops(self._request_crops(name, asked[name], epoch, part) for name, part in parts)
 
     def _request_crops(self, name: str, order_N: Tensor, epoch: int, part: slice) -> CropRequest:
-        cuts = self.streams[name].cuts
+        source = self.streams[name]
+        cuts = source.cuts or [None] * len(source.views)
         key_B = draws.fold(self._host_keys[name], _SAMPLE, epoch, torch.arange(part.start, part.stop))
         return CropRequest(order_N[part], draws.fold(key_B[:, None], torch.arange(len(cuts))), cuts)
 

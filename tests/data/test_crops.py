@@ -125,6 +125,16 @@ def test_workers_processes_and_resumes_cut_the_same(create_loader: Callable[...,
     assert torch.equal(torch.cat([half[0].views[0] for half in halves]), one[0].views[0])
 
 
+def test_a_stream_without_crops_beside_one_with_crops(split: FileSplit) -> None:
+    sampler, plain = create_sampler("uniform", split.labels_N), make_view("none")
+    streams = {"cut": cut_whole(sampler, [make_view("rrc-flip")]), "stored": cut_whole(sampler, [plain])}
+    loader = Loader(DiskBank(split, STORED, torch.device("cpu"), 2), streams, 3, drop_last=False, seed=0)
+    for batches in loader.epoch(0):
+        batch = batches["stored"]
+        stored = split.read(batch.index_B.tolist(), STORED)
+        assert torch.equal(batch.views[0], plain(stored, batch.key_B))
+
+
 def test_every_unreadable_file_of_a_batch_is_named(split: FileSplit, tmp_path: Path) -> None:
     for name in ("1.png", "3.png"):
         (tmp_path / name).write_bytes(b"no image")
