@@ -83,10 +83,12 @@ class Loader:
         self.length = next(iter(self.streams.values())).sampler.length
         self.steps = count_steps(self.length, batch_size, drop_last=drop_last, world=world)
         self._end = min(self.steps * batch_size, self.length // world * world)
-        root = draws.make_key(seed, bank.target_N.device)
-        self._keys = {name: draws.fold(root, i) for i, name in enumerate(self.streams)}
-        root = draws.make_key(seed)
-        self._host_keys = {name: draws.fold(root, i) for i, name in enumerate(self.streams)}
+        self._keys = self._make_keys(seed, bank.target_N.device)
+        self._host_keys = self._make_keys(seed, torch.device("cpu"))
+
+    def _make_keys(self, seed: int, device: torch.device) -> dict[str, Tensor]:
+        root = draws.make_key(seed, device)
+        return {name: draws.fold(root, i) for i, name in enumerate(self.streams)}
 
     def epoch(self, epoch: int, start: int = 0) -> Generator[dict[str, Batch], None, None]:
         """Yield the batches of an epoch from step ``start`` on; for images on the disk it waits for the order, once."""

@@ -21,6 +21,7 @@ from ltk.data.views.batching import constant, has_static_shapes
 from ltk.data.views.recipes import RECIPES
 from ltk.data.views.steps import ResizedCrop, Step
 from ltk.errors import DataError, UsageError, unknown_name
+from ltk.numerics import full_precision
 
 __all__ = ["RECIPES", "View", "create_eval_view", "create_view", "normalise", "recipe_options"]
 
@@ -89,7 +90,7 @@ class View:
         """
         _check_size(images_BCHW, self.size)
         at_once = max(1, _CACHED_VALUES // images_BCHW[0].numel())
-        with torch.autocast(images_BCHW.device.type, enabled=False):
+        with full_precision(images_BCHW.device):
             if has_static_shapes(images_BCHW.device) or len(images_BCHW) <= at_once:
                 return self._draw(images_BCHW, key_B)
             pieces = zip(images_BCHW.split(at_once), key_B.split(at_once), strict=True)

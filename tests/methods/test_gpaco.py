@@ -149,23 +149,6 @@ def test_contract(tiny_backbone: Tiny, check_contract: Callable[..., None], opti
     check_contract(lambda: create(tiny_backbone(), **options), len(COUNTS))
 
 
-def test_the_contrast_alone_teaches_the_backbone(
-    tiny_backbone: Tiny, step: Callable[..., StepOutput], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def contrast(
-        features_AE: Tensor, labels_A: Tensor, logits_BK: Tensor, prior_K: Tensor, *, temperature: float, **knobs: float
-    ) -> Tensor:
-        return supervised_contrastive_loss(features_AE, labels_A, len(logits_BK), temperature=temperature)
-
-    monkeypatch.setattr("ltk.methods.gpaco.paco_loss", contrast)
-    method = create(tiny_backbone())
-    step(method, len(COUNTS)).loss.backward()  # type: ignore[no-untyped-call]
-    assert method.classifier.weight.grad is None
-    for name, parameter in method.backbone.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.any(), name
-
-
 def test_every_option_changes_the_loss(tiny_backbone: Tiny, step: Callable[..., StepOutput]) -> None:
     variants: list[dict[str, Any]] = [
         {},

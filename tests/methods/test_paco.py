@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ltk.draws import make_key
 from ltk.errors import UsageError
-from ltk.methods.contrastive import class_prior, paco_loss, supervised_contrastive_loss
+from ltk.methods.contrastive import class_prior, paco_loss
 from ltk.methods.paco import PaCo, PaCoOptions
 from ltk.models.backbones import Backbone, create_backbone
 from ltk.models.momentum import create_momentum_copy, update_momentum_copy
@@ -306,23 +306,6 @@ def create(backbone: Backbone, **options: Any) -> PaCo:
 @pytest.mark.parametrize("options", [{}, {"prior": False, "queue_init": "empty"}, {"virtual_gpus": 3}])
 def test_contract(tiny_backbone: Tiny, check_contract: Callable[..., None], options: dict[str, Any]) -> None:
     check_contract(lambda: create(tiny_backbone(), **options), len(COUNTS))
-
-
-def test_the_contrast_alone_teaches_the_backbone(
-    tiny_backbone: Tiny, step: Callable[..., StepOutput], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def contrast(
-        features_AE: Tensor, labels_A: Tensor, logits_BK: Tensor, prior_K: Tensor, *, temperature: float, **knobs: float
-    ) -> Tensor:
-        return supervised_contrastive_loss(features_AE, labels_A, len(logits_BK), temperature=temperature)
-
-    monkeypatch.setattr("ltk.methods.paco.paco_loss", contrast)
-    method = create(tiny_backbone())
-    step(method, len(COUNTS)).loss.backward()  # type: ignore[no-untyped-call]
-    assert method.classifier.weight.grad is None
-    for name, parameter in method.backbone.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.any(), name
 
 
 def test_every_option_changes_the_step(tiny_backbone: Tiny, step: Callable[..., StepOutput]) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from PIL import Image, ImageEnhance, ImageOps
 from timm.data import auto_augment as timm_aa
 from torch import Tensor
@@ -19,8 +18,8 @@ from torchvision.transforms.v2 import functional as TF2
 from ltk.data.views import colour, resampling
 from ltk.data.views.affine import warp_nearest, warp_smooth
 from ltk.data.views.pixel_ops import OPERATION_ID, OPERATIONS, WARPS, Palette, apply_operations, warp_matrix
+from tests.data.views.conftest import B
 
-B = 48
 FILL = (124, 116, 104)
 _timm: Any = timm_aa
 TORCHVISION_NAMES = {
@@ -29,18 +28,6 @@ TORCHVISION_NAMES = {
     "translate_y": "TranslateY",
     "rotate": "Rotate",
 }
-
-
-@pytest.fixture(scope="module")
-def images() -> Tensor:
-    generator = torch.Generator().manual_seed(2)
-    coarse = torch.rand(B, 3, 6, 6, generator=generator)
-    noise = torch.rand(B, 3, 32, 32, generator=generator)
-    smooth = F.interpolate(coarse, (32, 32), mode="bicubic").clamp(0, 1)
-    mixed = (220 * smooth + 25 * noise + 5).to(torch.uint8)
-    mixed[0] = 77  # one colour: no contrast to stretch, nothing to equalize
-    mixed[1] = mixed[1, :1]  # grey: equal to its own luma
-    return mixed
 
 
 def uniform(low: float, high: float, *shape: int, seed: int = 0) -> Tensor:
