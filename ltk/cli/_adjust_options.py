@@ -7,18 +7,15 @@ from typing import Annotated
 
 import typer
 
-from ltk.cli._options import complete_values
+from ltk.cli._options import choice_option
 from ltk.files import CHECKPOINTS, check_checkpoint
 
 _PANEL = "Correction without retraining"
 
 Adjust = Annotated[
     str,
-    typer.Option(
-        "--adjust",
-        help="none, la, tau-norm, pn, pn-inductive.",
-        rich_help_panel=_PANEL,
-        autocompletion=complete_values("ltk.evaluation.choose:AdjustmentRequest", "adjust"),
+    choice_option(
+        "--adjust", "ltk.evaluation.choose:AdjustmentRequest", "none, la, tau-norm, pn, pn-inductive.", _PANEL
     ),
 ]
 Tau = Annotated[float | None, typer.Option("--tau", help="Its strength (1).", rich_help_panel=_PANEL)]

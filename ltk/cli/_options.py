@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -52,6 +52,19 @@ def complete_values(group: str, key: str) -> Callable[[str], list[str]]:
         return [value for value in get_args(annotation) if value.startswith(incomplete)]
 
     return complete
+
+
+def choice_option(flag: str, group: str, text: str, panel: str) -> Any:
+    """Return an option for a setting of the same name that takes one of a few words, which shells complete.
+
+    Args:
+        flag: of the option, "--imb-type".
+        group: see ``complete_values``.
+        text: its help.
+        panel: heading of the help under which it stands.
+    """
+    completion = complete_values(group, flag.removeprefix("--").replace("-", "_"))
+    return typer.Option(flag, help=text, rich_help_panel=panel, autocompletion=completion)
 
 
 def check_device(name: str | None) -> str | None:

@@ -17,9 +17,9 @@ from ltk.cli._options import (
     Root,
     RunsDir,
     check_device,
+    choice_option,
     complete_method,
     complete_run,
-    complete_values,
 )
 from ltk.cli._plan import describe_origin, show_plan
 from ltk.errors import UsageError
@@ -61,20 +61,17 @@ def train(
     ] = None,
     imb_type: Annotated[
         str | None,
-        typer.Option(
-            "--imb-type",
-            help="Profile of the cut: exp or step (the preset's).",
-            rich_help_panel=_DATA,
-            autocompletion=complete_values("ltk.config:DataSettings", "imb_type"),
+        choice_option(
+            "--imb-type", "ltk.config:DataSettings", "Profile of the cut: exp or step (the preset's).", _DATA
         ),
     ] = None,
     subset: Annotated[
         str | None,
-        typer.Option(
+        choice_option(
             "--subset",
-            help="Images kept: ldam, glmc, glmc-replacement, first-n (the preset's).",
-            rich_help_panel=_DATA,
-            autocompletion=complete_values("ltk.config:DataSettings", "subset"),
+            "ltk.config:DataSettings",
+            "Images kept: ldam, glmc, glmc-replacement, first-n (the preset's).",
+            _DATA,
         ),
     ] = None,
     val: Annotated[
@@ -103,11 +100,11 @@ def train(
     ] = None,
     lr_rule: Annotated[
         str | None,
-        typer.Option(
+        choice_option(
             "--lr-rule",
-            help="linear: scale --lr by batch / preset's batch; none (none).",
-            rich_help_panel=_OPTIM,
-            autocompletion=complete_values("ltk.config:OptimSettings", "lr_rule"),
+            "ltk.config:OptimSettings",
+            "linear: scale --lr by batch / preset's batch; none (none).",
+            _OPTIM,
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed (0).", rich_help_panel=_RUN)] = None,
@@ -121,21 +118,11 @@ def train(
     ] = None,
     precision: Annotated[
         str | None,
-        typer.Option(
-            "--precision",
-            help="auto, fp32, bf16, fp16 (auto).",
-            rich_help_panel=_RUN,
-            autocompletion=complete_values("ltk.config:RunSettings", "precision"),
-        ),
+        choice_option("--precision", "ltk.config:RunSettings", "auto, fp32, bf16, fp16 (auto).", _RUN),
     ] = None,
     engine: Annotated[
         str | None,
-        typer.Option(
-            "--engine",
-            help="auto, eager, compile, graph (auto).",
-            rich_help_panel=_RUN,
-            autocompletion=complete_values("ltk.config:RunSettings", "engine"),
-        ),
+        choice_option("--engine", "ltk.config:RunSettings", "auto, eager, compile, graph (auto).", _RUN),
     ] = None,
     profile: Annotated[
         bool, typer.Option("--profile", help="Profile some of the first steps.", rich_help_panel=_RUN)
